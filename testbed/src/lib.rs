@@ -1,1 +1,49 @@
-//! placeholder
+//! A look-alike of formulae.brew.sh and ghcr.io over real HTTP on loopback.
+//!
+//! [`Spec`] describes what upstream publishes: 40 formulae with realistic names
+//! ([`Spec::demo`]), tens of thousands of bottles ([`Spec::bulk`]) or a few large
+//! ones ([`Spec::uniform`]). [`Upstream`] serves it from three ports: the API, the
+//! registry, and the host that the registry redirects to. Bottles are computed, not
+//! stored, so their number and size are free. [`Faults`] makes chosen answers fail,
+//! stall or lie; [`RequestLog`] says what was asked.
+//!
+//! The crate shares no code with the client that it tests: names, keys and addresses
+//! are worked out here a second time, so that a mistake in one does not hide itself.
+//!
+//! ```
+//! # fn main() -> anyhow::Result<()> {
+//! # tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(async {
+//! use testbed::{Fault, Spec, Times, Upstream};
+//!
+//! let upstream = Upstream::start(Spec::uniform(7, 2, 10_000, &["x86_64_linux"])).await?;
+//! let bottle = &upstream.expected()[0];
+//! upstream.faults().set(
+//!     &format!("cdn:*{}", bottle.digest),
+//!     Fault::Truncate { after_bytes: 100 },
+//!     Times::First(1),
+//! );
+//! assert_eq!(bottle.size, 10_000);
+//! # Ok(())
+//! # })
+//! # }
+//! ```
+
+pub mod catalogue;
+mod content;
+mod demo;
+mod elements;
+pub mod fault;
+mod glob;
+mod index;
+pub mod log;
+mod published;
+mod random;
+mod signed;
+mod sync;
+pub mod upstream;
+
+pub use catalogue::{BottleSpec, FormulaSpec, Spec};
+pub use demo::Planted;
+pub use fault::{Fault, Faults, Times};
+pub use log::{Entry, RequestLog, Server};
+pub use upstream::{ExpectedBottle, Ports, Upstream};
