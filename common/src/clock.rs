@@ -1,0 +1,48 @@
+//! The time of day, so that tests can move it.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+/// Tells the time: the system's, or one that a test sets.
+#[derive(Debug, Clone, Default)]
+pub struct Clock(Option<Arc<Mutex<Timestamp>>>);
+
+impl Clock {
+    /// The system's clock.
+    pub fn system() -> Self {
+        Self(None)
+    }
+
+    /// A clock that stands still at `start` until it is moved.
+    pub fn manual(start: Timestamp) -> Self {
+        Self(Some(Arc::new(Mutex::new(start))))
+    }
+
+    /// The time now.
+    pub fn now(&self) -> Timestamp {
+        match &self.0 {
+            None => Timestamp::now(),
+            Some(time) => *time.lock().unwrap_or_else(PoisonError::into_inner),
+        }
+    }
+
+    /// Moves a manual clock; the system's can't be moved.
+    pub fn advance(&self, by: Duration) {
+        if let Some(time) = &self.0 {
+            let mut time = time.lock().unwrap_or_else(PoisonError::into_inner);
+            *time = after(*time, by);
+        }
+    }
+}
+
+/// The time `by` after `start`, or the end of time.
+pub fn after(start: Timestamp, by: Duration) -> Timestamp {
+    start.checked_add(by).unwrap_or(Timestamp::MAX)
+}
+
+/// How long ago `earlier` was; zero if it is yet to come.
+pub fn since(earlier: Timestamp, now: Timestamp) -> Duration {
+    Duration::try_from(now.duration_since(earlier)).unwrap_or_default()
+}

@@ -1,0 +1,250 @@
+//! Our record of what the mirror holds, and of what is on its way.
+//!
+//! One object, `_sync/manifest.jsonl.zst`: a header line, then one line an
+//! image, compressed. Only the producer writes it, under the condition that
+//! nobody else did since it was read ([`load`], [`save`]).
+//!
+//! What is known of a bottle is its latest word: of two reports the later one
+//! holds, except that a held bottle stays held, since its bytes were verified
+//! and are never deleted. So reports may come in any order, and twice.
+
+mod file;
+#[cfg(test)]
+mod model;
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::bottle::{BottleTag, Digest, FormulaName, ImagePath, ImageTag, ObjectKey, Origin};
+use crate::clock;
+use crate::dead_letter::{ByReason, Failure};
+use crate::message::Message;
+use crate::receipt::{Entry, Outcome};
+use crate::registry::Validators;
+use crate::run::{Count, RunId};
+
+pub use file::{KEY, ManifestError, decode, encode, load, save};
+
+/// How long a message lives on a work queue; SQS is set up with it.
+pub const QUEUE_RETENTION: Duration = Duration::from_hours(4 * 24);
+
+/// How long a message lives on a dead-letter queue; SQS is set up with it.
+pub const DEAD_LETTER_RETENTION: Duration = Duration::from_hours(14 * 24);
+
+/// What the mirror holds.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Manifest {
+    /// The catalogue that was planned whole, if nothing stayed undone.
+    pub planned: Option<PlannedCatalogue>,
+    /// Runs that are not settled yet.
+    pub runs: BTreeMap<RunId, OpenRun>,
+    /// What is known of each image.
+    pub images: BTreeMap<ImagePath, Image>,
+}
+
+/// The catalogue that the manifest accounts for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PlannedCatalogue {
+    /// Where it came from.
+    pub url: String,
+    /// What tells whether it changed.
+    pub validators: Validators,
+    /// The selection that was applied to it.
+    pub selection: Digest,
+}
+
+/// A run that is not settled yet.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OpenRun {
+    /// Whether its plan is still going on, or was cut short.
+    pub planning: bool,
+    /// How many of its bottles were still on their way at the last look.
+    pub remaining: u64,
+    /// When that number last changed.
+    pub progress_at: Timestamp,
+    /// Bottles whose messages were found to be gone.
+    #[serde(default)]
+    pub lost: u64,
+}
+
+/// What is known of one formula's repository.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Image {
+    /// The formula.
+    pub formula: FormulaName,
+    /// The registry.
+    pub origin: Origin,
+    /// Its image indexes by tag.
+    pub indexes: BTreeMap<ImageTag, IndexRecord>,
+    /// Its bottles by digest.
+    pub bottles: BTreeMap<Digest, BottleRecord>,
+}
+
+/// An image index, in place or waiting for its bottles.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct IndexRecord {
+    /// The sha256 of the newest one that was read.
+    pub sha256: Digest,
+    /// Where it waits; `None` once it is in place.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub staged: Option<ObjectKey>,
+    /// The bottles that it waits for.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub awaits: Vec<Digest>,
+}
+
+/// What is known of one bottle.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BottleRecord {
+    /// The tag of the image index that names it.
+    pub image_tag: ImageTag,
+    /// Its bottle tags.
+    pub tags: Vec<BottleTag>,
+    /// Its size in bytes.
+    pub size: u64,
+    /// The run that asked for it last.
+    pub run: RunId,
+    /// When `state` came to be.
+    pub at: Timestamp,
+    /// What is known of it.
+    pub state: State,
+}
+
+/// Where a bottle is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum State {
+    /// Its message is on a queue.
+    Queued,
+    /// The mirror holds it, verified.
+    Held,
+    /// It was given up on, and is in a dead-letter queue.
+    Dead(Failure),
+}
+
+/// How one run's bottles fare.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Tally {
+    /// On their way.
+    pub queued: Count,
+    /// In the mirror.
+    pub held: Count,
+    /// Given up on.
+    pub dead: Count,
+    /// The same by reason.
+    pub reasons: ByReason,
+}
+
+impl Manifest {
+    /// What is known of a bottle.
+    pub fn bottle(&self, image: &ImagePath, digest: &Digest) -> Option<&BottleRecord> {
+        self.images.get(image)?.bottles.get(digest)
+    }
+
+    /// Takes note that a bottle's message was sent.
+    pub fn queue(&mut self, message: &Message, at: Timestamp) {
+        self.note(message, at, State::Queued);
+    }
+
+    /// Takes note of one report.
+    pub fn fold(&mut self, entry: &Entry) {
+        match &entry.outcome {
+            Outcome::Held => self.note(&entry.message, entry.at, State::Held),
+            Outcome::Dead(failure) => self.note(&entry.message, entry.at, State::Dead(failure.clone())),
+            Outcome::Replayed => self.note(&entry.message, entry.at, State::Queued),
+            Outcome::Dropped => self.forget(&entry.message, entry.at),
+        }
+    }
+
+    /// How the bottles of one run fare, or all bottles.
+    pub fn tally(&self, run: Option<&RunId>) -> Tally {
+        let mut tally = Tally::default();
+        for record in self.images.values().flat_map(|image| image.bottles.values()) {
+            if run.is_none_or(|run| record.run == *run) {
+                match &record.state {
+                    State::Queued => tally.queued.add(record.size),
+                    State::Held => tally.held.add(record.size),
+                    State::Dead(failure) => {
+                        tally.dead.add(record.size);
+                        *tally.reasons.entry(failure.reason).or_default() += 1;
+                    }
+                }
+            }
+        }
+        tally
+    }
+
+    /// Forgets bottles that were queued before `before` and whose messages are
+    /// known to be gone; how many of each run.
+    pub fn forget_lost(&mut self, before: Timestamp) -> BTreeMap<RunId, u64> {
+        let mut lost = BTreeMap::new();
+        for image in self.images.values_mut() {
+            image.bottles.retain(|_, record| {
+                let gone = record.state == State::Queued && record.at < before;
+                if gone {
+                    *lost.entry(record.run.clone()).or_default() += 1;
+                }
+                !gone
+            });
+        }
+        if !lost.is_empty() {
+            self.planned = None;
+        }
+        lost
+    }
+
+    fn note(&mut self, message: &Message, at: Timestamp, state: State) {
+        let image = self.images.entry(message.image.clone()).or_insert_with(|| Image {
+            formula: message.formula.clone(),
+            origin: message.origin.clone(),
+            indexes: BTreeMap::new(),
+            bottles: BTreeMap::new(),
+        });
+        let new = |state| BottleRecord {
+            image_tag: message.image_tag.clone(),
+            tags: message.tags.clone(),
+            size: message.size,
+            run: message.run.clone(),
+            at,
+            state,
+        };
+        match image.bottles.get_mut(&message.digest) {
+            None => {
+                image.bottles.insert(message.digest, new(state));
+            }
+            Some(record) => {
+                let stays_held = record.state == State::Held;
+                if !stays_held && (state == State::Held || record.at <= at) {
+                    *record = new(state);
+                }
+            }
+        }
+    }
+
+    fn forget(&mut self, message: &Message, at: Timestamp) {
+        let Some(image) = self.images.get_mut(&message.image) else { return };
+        if let Some(record) = image.bottles.get(&message.digest)
+            && matches!(record.state, State::Dead(_))
+            && record.at <= at
+        {
+            image.bottles.remove(&message.digest);
+            self.planned = None;
+        }
+    }
+}
+
+impl BottleRecord {
+    /// Whether nothing needs to be done for this bottle: it is held, or its
+    /// message is still on a queue somewhere.
+    pub fn is_accounted_for(&self, now: Timestamp) -> bool {
+        let age = clock::since(self.at, now);
+        match self.state {
+            State::Held => true,
+            State::Queued => age < QUEUE_RETENTION,
+            State::Dead(_) => age < DEAD_LETTER_RETENTION,
+        }
+    }
+}

@@ -1,0 +1,73 @@
+//! One formula's image index: its bottles' sizes, and a copy for the mirror.
+
+use crate::bottle::Digest;
+use crate::catalogue::{Catalogue, Formula};
+use crate::registry::{self, ImageIndex};
+use crate::selection::SelectedBottle;
+
+use super::{Planner, Problem, Work};
+
+/// A formula whose index was read.
+pub(super) struct Drafted<'a> {
+    pub(super) formula: &'a Formula,
+    /// `None` if it can't be had.
+    pub(super) index: Option<IndexDraft>,
+    /// The bottles to queue, with their sizes in bytes.
+    pub(super) bottles: Vec<(SelectedBottle, u64)>,
+    pub(super) problems: Vec<Problem>,
+}
+
+/// An image index to be staged.
+pub(super) struct IndexDraft {
+    pub(super) index: ImageIndex,
+    pub(super) sha256: Digest,
+}
+
+/// Reads the image index of a formula that has work left.
+pub(super) async fn draft<'a>(planner: &Planner, catalogue: &'a Catalogue, work: Work) -> Drafted<'a> {
+    let formula = &catalogue.formulae()[work.position];
+    let mut drafted = Drafted { formula, index: None, bottles: Vec::new(), problems: Vec::new() };
+    let problem = |why: String| {
+        tracing::warn!(formula = %formula.name, why, "can't be planned");
+        Problem { formula: formula.name.clone(), why }
+    };
+    let index = match planner.upstream.index(&formula.origin, &formula.image, &formula.image_tag).await {
+        Ok(index) => index,
+        Err(error) => {
+            drafted.problems.push(problem(error.to_string()));
+            return drafted;
+        }
+    };
+    for bottle in work.bottles {
+        // Catalogue and registry are published one after the other; in between
+        // the index may lack a bottle, and the next plan finds it.
+        if !index.names(&bottle.digest) {
+            drafted.problems.push(problem(format!(
+                "the image index {}:{} does not name {} ({:?}), which the catalogue does",
+                formula.image, formula.image_tag, bottle.digest, bottle.tags
+            )));
+            continue;
+        }
+        match size(planner, formula, &index, &bottle.digest).await {
+            Ok(0) => drafted.problems.push(problem(format!("upstream says that {} is empty", bottle.digest))),
+            Ok(size) => drafted.bottles.push((bottle, size)),
+            Err(error) => drafted.problems.push(problem(error.to_string())),
+        }
+    }
+    drafted.index = Some(IndexDraft { sha256: Digest::of(index.bytes()), index });
+    drafted
+}
+
+async fn size(
+    planner: &Planner,
+    formula: &Formula,
+    index: &ImageIndex,
+    digest: &Digest,
+) -> Result<u64, registry::Error> {
+    match index.size(digest) {
+        Some(size) => Ok(size),
+        None => {
+            planner.upstream.size(&registry::parse(&formula.image.blob_url(&formula.origin, digest))?).await
+        }
+    }
+}

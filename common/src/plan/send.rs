@@ -1,0 +1,127 @@
+//! A batch of planned formulae: staged, sent, recorded, in this order.
+
+use std::collections::HashMap;
+
+use futures_util::{StreamExt, TryStreamExt, stream};
+use jiff::Timestamp;
+
+use crate::bottle::{Digest, FormulaName, ImagePath, ImageTag, ObjectKey, Origin};
+use crate::catalogue::Formula;
+use crate::manifest::{Image, IndexRecord, Manifest, State};
+use crate::message::{Lane, Message};
+use crate::queue::Outgoing;
+use crate::run::RunId;
+use crate::store::{Condition, Store, StoreError};
+
+use super::index::IndexDraft;
+use super::{PlanError, Planner};
+
+/// Messages are handed to a queue in portions of this many.
+const PORTION: usize = 500;
+
+/// Writes of staged indexes under way at once.
+const WRITES_AT_ONCE: usize = 16;
+
+#[derive(Default)]
+pub(super) struct Batch {
+    formulae: usize,
+    messages: Vec<Message>,
+    indexes: Vec<PlannedIndex>,
+}
+
+struct PlannedIndex {
+    formula: FormulaName,
+    origin: Origin,
+    image: ImagePath,
+    tag: ImageTag,
+    draft: IndexDraft,
+    staged: Option<ObjectKey>,
+    awaits: Vec<Digest>,
+}
+
+impl Batch {
+    pub(super) fn formulae(&self) -> usize {
+        self.formulae
+    }
+
+    pub(super) fn add(&mut self, formula: &Formula, index: Option<IndexDraft>, messages: Vec<Message>) {
+        self.formulae += 1;
+        if let Some(draft) = index {
+            self.indexes.push(PlannedIndex {
+                formula: formula.name.clone(),
+                origin: formula.origin.clone(),
+                image: formula.image.clone(),
+                tag: formula.image_tag.clone(),
+                draft,
+                staged: None,
+                awaits: messages.iter().map(|message| message.digest).collect(),
+            });
+        }
+        self.messages.extend(messages);
+    }
+
+    /// Puts the image indexes where they wait for their bottles.
+    pub(super) async fn stage(&mut self, store: &dyn Store, run: &RunId) -> Result<(), StoreError> {
+        let folder = format!("{}/staged", run.folder());
+        stream::iter(&mut self.indexes)
+            .map(|index| {
+                let folder = &folder;
+                async move {
+                    let key = ObjectKey::index(&index.image, &index.tag);
+                    let staged = key.staged_in(folder).map_err(|error| StoreError::Refused {
+                        key: error.value,
+                        why: "its key is too long to be staged",
+                    })?;
+                    let body = index.draft.index.bytes().clone();
+                    store.put(&staged, body.into(), Condition::Always).await?;
+                    index.staged = Some(staged);
+                    Ok(())
+                }
+            })
+            .buffer_unordered(WRITES_AT_ONCE)
+            .try_collect()
+            .await
+    }
+
+    /// Puts the messages on their queues.
+    pub(super) async fn send(&self, planner: &Planner) -> Result<(), PlanError> {
+        let mut by_lane: HashMap<Lane, Vec<Outgoing>> = HashMap::new();
+        for message in &self.messages {
+            by_lane.entry(planner.lane(message.size)).or_default().push(message.to_outgoing());
+        }
+        for (lane, messages) in by_lane {
+            let Some(queue) = planner.queues.get(&lane) else { continue };
+            for portion in messages.chunks(PORTION) {
+                queue.send(portion).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes note of what was staged and sent.
+    pub(super) fn record(&self, manifest: &mut Manifest, sent_at: Timestamp) {
+        for message in &self.messages {
+            manifest.queue(message, sent_at);
+        }
+        for index in &self.indexes {
+            let image = manifest.images.entry(index.image.clone()).or_insert_with(|| Image {
+                formula: index.formula.clone(),
+                origin: index.origin.clone(),
+                indexes: std::collections::BTreeMap::new(),
+                bottles: std::collections::BTreeMap::new(),
+            });
+            // Those too that are on their way by an earlier run's message, or
+            // were given up on.
+            let mut awaits = index.awaits.clone();
+            awaits.extend(image.bottles.iter().filter_map(|(digest, record)| {
+                (record.state != State::Held && index.draft.index.names(digest)).then_some(*digest)
+            }));
+            awaits.sort_unstable();
+            awaits.dedup();
+            image.indexes.insert(
+                index.tag.clone(),
+                IndexRecord { sha256: index.draft.sha256, staged: index.staged.clone(), awaits },
+            );
+        }
+    }
+}

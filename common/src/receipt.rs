@@ -1,0 +1,68 @@
+//! Receipts: what consumers, and the operator's verbs, report to the producer.
+//!
+//! They are the log that the manifest is folded from. Each object holds the
+//! bottles that were finished together; it is written before their messages are
+//! acknowledged, and removed once the manifest has it.
+
+use bytes::Bytes;
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::bottle::{InvalidName, ObjectKey};
+use crate::dead_letter::Failure;
+use crate::message::Message;
+use crate::run;
+use crate::store::{Condition, Store, StoreError};
+
+/// Where receipts are.
+pub const PREFIX: &str = "_sync/receipts/";
+
+/// Where receipts are put that can't be read, for someone to look at.
+pub const UNREADABLE: &str = "receipts-unreadable";
+
+/// What became of some bottles.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Receipt {
+    /// One entry a bottle.
+    pub entries: Vec<Entry>,
+}
+
+/// What became of one bottle.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Entry {
+    /// The message that asked for it.
+    pub message: Message,
+    /// When it happened.
+    pub at: Timestamp,
+    /// What happened.
+    pub outcome: Outcome,
+}
+
+/// What happened to a bottle.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Outcome {
+    /// The mirror holds it, verified.
+    Held,
+    /// It was given up on, and is in a dead-letter queue.
+    Dead(Failure),
+    /// Its dead letter went back to its queue.
+    Replayed,
+    /// Its dead letter was thrown away: the next plan asks for it anew.
+    Dropped,
+}
+
+impl Receipt {
+    /// Writes a receipt under a key of its own.
+    pub async fn save(&self, store: &dyn Store, now: Timestamp) -> Result<(), StoreError> {
+        let key = new_key(now).map_err(|error| StoreError::Refused { key: error.value, why: error.why })?;
+        let body = serde_json::to_vec(self).unwrap_or_default();
+        store.put(&key, Bytes::from(body).into(), Condition::Absent).await?;
+        Ok(())
+    }
+}
+
+/// A key that no other receipt has; keys sort by time.
+fn new_key(now: Timestamp) -> Result<ObjectKey, InvalidName> {
+    ObjectKey::sync(&format!("receipts/{}-{:016x}.json", now.strftime("%Y%m%dT%H%M%S%.3fZ"), run::random()))
+}

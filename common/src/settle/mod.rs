@@ -1,0 +1,217 @@
+//! Settle: fold what the consumers reported, publish what is whole, report.
+//!
+//! Every step may be repeated: receipts are removed only after the manifest has
+//! them, an image index may be put in place twice, and a run's outcome is
+//! counted from the manifest each time.
+
+mod place;
+mod receipts;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use serde::Serialize;
+
+use crate::bottle::ObjectKey;
+use crate::clock::{self, Clock};
+use crate::dead_letter::ByReason;
+use crate::manifest::{self, Manifest, ManifestError, Tally};
+use crate::queue::{Queue, QueueError};
+use crate::run::{self, Outcome, RunId, RunRecord};
+use crate::store::{Store, StoreError};
+
+/// Settles runs.
+pub struct Settler {
+    /// The mirror.
+    pub store: Arc<dyn Store>,
+    /// The work queues: when they are empty, what is still queued is lost.
+    pub queues: Vec<Arc<dyn Queue>>,
+    /// The time.
+    pub clock: Clock,
+    /// How to go about it.
+    pub settings: SettleSettings,
+}
+
+/// How to settle.
+#[derive(Debug, Clone)]
+pub struct SettleSettings {
+    /// A bottle that was queued this long ago, while the queues are empty and no
+    /// receipt names it, has lost its message.
+    pub lost_after: Duration,
+    /// A run without progress for this long is stalled.
+    pub stalled_after: Duration,
+}
+
+/// What a settle came to.
+#[derive(Debug, Clone, Default, Serialize)]
+pub struct SettleReport {
+    /// Receipts that were folded.
+    pub receipts: usize,
+    /// Receipts that can't be read, and were put aside.
+    pub unreadable: usize,
+    /// Image indexes that were put in place.
+    pub indexes: usize,
+    /// Bottles that are still on their way, over all runs.
+    pub remaining: u64,
+    /// Runs that are complete now.
+    pub settled: Vec<RunRecord>,
+    /// Runs that make no progress.
+    pub stalled: Vec<RunId>,
+}
+
+/// A settle that could not be made.
+#[derive(Debug, thiserror::Error)]
+pub enum SettleError {
+    /// The manifest can't be used.
+    #[error(transparent)]
+    Manifest(#[from] ManifestError),
+    /// A queue can't be used.
+    #[error(transparent)]
+    Queue(#[from] QueueError),
+    /// The store can't be used.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// How many runs are remembered.
+const RUNS_KEPT: usize = 100;
+
+impl Settler {
+    /// Folds, publishes, closes runs that are complete.
+    pub async fn settle(&self) -> Result<SettleReport, SettleError> {
+        // Before the receipts are read: a message that is acknowledged in
+        // between has its receipt among them.
+        let looked_at = self.clock.now();
+        let queues_are_empty = self.queues_are_empty().await?;
+        let receipts = receipts::read(&*self.store).await?;
+        loop {
+            let (before, version) = manifest::load(&*self.store).await?;
+            let mut manifest = before.clone();
+            let mut report = SettleReport {
+                receipts: receipts.keys.len(),
+                unreadable: receipts.unreadable,
+                ..Default::default()
+            };
+            for entry in &receipts.entries {
+                manifest.fold(entry);
+            }
+            if queues_are_empty {
+                self.forget_lost(&mut manifest, looked_at);
+            }
+            let placed = place::place(&*self.store, &mut manifest).await?;
+            report.indexes = placed.len();
+            self.close_runs(&mut manifest, &mut report).await?;
+            if manifest != before {
+                match manifest::save(&*self.store, &manifest, version.as_ref()).await {
+                    Ok(_) => {}
+                    Err(ManifestError::Conflict) => {
+                        tracing::info!("the manifest changed meanwhile: settling again");
+                        continue;
+                    }
+                    Err(error) => return Err(error.into()),
+                }
+            }
+            self.clean_up(&receipts.keys, &placed, !report.settled.is_empty()).await;
+            return Ok(report);
+        }
+    }
+
+    async fn queues_are_empty(&self) -> Result<bool, QueueError> {
+        for queue in &self.queues {
+            if queue.depth().await?.total() > 0 {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    fn forget_lost(&self, manifest: &mut Manifest, looked_at: Timestamp) {
+        let before = looked_at.checked_sub(self.settings.lost_after).unwrap_or(looked_at);
+        for (run, lost) in manifest.forget_lost(before) {
+            tracing::warn!(run.id = %run, bottles = lost, "their messages are gone: the next plan queues them again");
+            if let Some(open) = manifest.runs.get_mut(&run) {
+                open.lost += lost;
+            }
+        }
+    }
+
+    /// Measures the open runs, and closes those with nothing left.
+    async fn close_runs(
+        &self,
+        manifest: &mut Manifest,
+        report: &mut SettleReport,
+    ) -> Result<(), SettleError> {
+        let now = self.clock.now();
+        let ids: Vec<RunId> = manifest.runs.keys().cloned().collect();
+        for id in ids {
+            let tally = manifest.tally(Some(&id));
+            let Some(open) = manifest.runs.get_mut(&id) else { continue };
+            report.remaining += tally.queued.bottles;
+            if open.remaining != tally.queued.bottles {
+                open.remaining = tally.queued.bottles;
+                open.progress_at = now;
+            }
+            if tally.queued.bottles == 0 && !open.planning {
+                let lost = open.lost;
+                manifest.runs.remove(&id);
+                report.settled.push(self.close(id, tally, lost, now).await?);
+            } else if clock::since(open.progress_at, now) >= self.settings.stalled_after {
+                report.stalled.push(id);
+            }
+        }
+        Ok(())
+    }
+
+    async fn close(
+        &self,
+        id: RunId,
+        tally: Tally,
+        lost: u64,
+        now: Timestamp,
+    ) -> Result<RunRecord, SettleError> {
+        let mut record = match RunRecord::load(&*self.store, &id).await? {
+            Some(record) => record,
+            None => RunRecord::begin(id, now),
+        };
+        record.outcome = Some(Outcome {
+            settled_at: now,
+            held: tally.held,
+            dead: tally.dead.bottles,
+            reasons: tally.reasons,
+            lost,
+        });
+        record.save(&*self.store).await?;
+        Ok(record)
+    }
+
+    /// Removes what is no longer needed. What stays is removed the next time.
+    async fn clean_up(&self, receipts: &[ObjectKey], placed: &[ObjectKey], runs: bool) {
+        for keys in [receipts, placed] {
+            if let Err(error) = self.store.delete(keys).await {
+                tracing::warn!(%error, objects = keys.len(), "could not be removed: the next settle does it");
+            }
+        }
+        if runs && let Err(error) = self.forget_old_runs().await {
+            tracing::warn!(%error, "old runs could not be removed: a later settle does it");
+        }
+    }
+
+    async fn forget_old_runs(&self) -> Result<(), StoreError> {
+        let ids = run::ids(&*self.store).await?;
+        for id in &ids[..ids.len().saturating_sub(RUNS_KEPT)] {
+            // An image index that still waited there is read again by a later plan.
+            let objects = self.store.list(&format!("_sync/{}/", id.folder()), None, usize::MAX).await?;
+            let keys: Vec<ObjectKey> = objects.into_iter().map(|meta| meta.key).collect();
+            self.store.delete(&keys).await?;
+        }
+        Ok(())
+    }
+}
+
+impl Outcome {
+    /// The outcome of a run that had nothing to do.
+    pub fn nothing(settled_at: Timestamp) -> Self {
+        Self { settled_at, held: run::Count::default(), dead: 0, reasons: ByReason::new(), lost: 0 }
+    }
+}

@@ -1,0 +1,53 @@
+//! Reads the receipts that wait.
+
+use futures_util::{StreamExt, TryStreamExt, stream};
+
+use crate::bottle::ObjectKey;
+use crate::receipt::{Entry, PREFIX, Receipt, UNREADABLE};
+use crate::store::{Condition, Store, StoreError};
+
+/// The receipts of one settle.
+pub(super) struct Waiting {
+    /// Where they are.
+    pub(super) keys: Vec<ObjectKey>,
+    /// What they say, oldest first.
+    pub(super) entries: Vec<Entry>,
+    /// How many could not be read.
+    pub(super) unreadable: usize,
+}
+
+/// One settle folds at most this many objects; the next one goes on.
+const MOST: usize = 20_000;
+
+const READS_AT_ONCE: usize = 16;
+
+pub(super) async fn read(store: &dyn Store) -> Result<Waiting, StoreError> {
+    let listed = store.list(PREFIX, None, MOST).await?;
+    let mut objects = stream::iter(listed)
+        .map(|meta| async move { Ok::<_, StoreError>((store.get(&meta.key).await?, meta.key)) })
+        .buffered(READS_AT_ONCE);
+    let mut waiting = Waiting { keys: Vec::new(), entries: Vec::new(), unreadable: 0 };
+    while let Some((object, key)) = objects.try_next().await? {
+        // Another settle may have folded it meanwhile.
+        let Some(object) = object else { continue };
+        match serde_json::from_slice::<Receipt>(&object.body) {
+            Ok(receipt) => waiting.entries.extend(receipt.entries),
+            Err(error) => {
+                tracing::error!(object.key = %key, %error, "a receipt can't be read: put aside for someone to look at");
+                put_aside(store, &key, object.body).await?;
+                waiting.unreadable += 1;
+            }
+        }
+        waiting.keys.push(key);
+    }
+    waiting.entries.sort_by_key(|entry| entry.at);
+    Ok(waiting)
+}
+
+async fn put_aside(store: &dyn Store, key: &ObjectKey, body: bytes::Bytes) -> Result<(), StoreError> {
+    let name = key.as_str().rsplit('/').next().unwrap_or_default();
+    let aside = ObjectKey::sync(&format!("{UNREADABLE}/{name}"))
+        .map_err(|error| StoreError::Refused { key: error.value, why: error.why })?;
+    store.put(&aside, body.into(), Condition::Always).await?;
+    Ok(())
+}

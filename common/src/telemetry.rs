@@ -1,0 +1,58 @@
+//! Logs, to standard error.
+
+use std::str::FromStr;
+
+use tracing_subscriber::EnvFilter;
+use tracing_subscriber::util::{SubscriberInitExt, TryInitError};
+
+/// How a log line looks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum LogFormat {
+    /// For people.
+    #[default]
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+impl FromStr for LogFormat {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "text" => Ok(Self::Text),
+            "json" => Ok(Self::Json),
+            _ => Err(format!("{text:?} is no log format: it is text or json")),
+        }
+    }
+}
+
+/// Logging could not be set up.
+#[derive(Debug, thiserror::Error)]
+pub enum TelemetryError {
+    /// The filter can't be read.
+    #[error("{filter:?} is no log filter: write error, warn, info, debug, or target=level")]
+    Filter {
+        /// As it was given.
+        filter: String,
+    },
+    /// It was set up before.
+    #[error(transparent)]
+    Twice(#[from] TryInitError),
+}
+
+/// Logs what `filter` lets through, written by `writer`.
+pub fn init<W>(filter: &str, format: LogFormat, writer: W) -> Result<(), TelemetryError>
+where
+    W: for<'a> tracing_subscriber::fmt::MakeWriter<'a> + Send + Sync + 'static,
+{
+    let levels = EnvFilter::builder()
+        .parse(filter)
+        .map_err(|_| TelemetryError::Filter { filter: filter.to_owned() })?;
+    let builder = tracing_subscriber::fmt().with_env_filter(levels).with_writer(writer);
+    match format {
+        LogFormat::Text => builder.with_target(false).compact().finish().try_init()?,
+        LogFormat::Json => builder.json().flatten_event(true).with_current_span(true).finish().try_init()?,
+    }
+    Ok(())
+}
