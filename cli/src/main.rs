@@ -1,2 +1,45 @@
-//! placeholder
-fn main() {}
+//! `bottles`: the operator's command of a Homebrew bottle mirror.
+
+mod args;
+mod dead_letters;
+mod demo;
+mod local;
+mod output;
+mod plan;
+mod progress;
+mod status;
+mod stop;
+mod sync;
+
+use std::io::IsTerminal as _;
+use std::process::ExitCode;
+
+use args::{Command, Invocation};
+use output::Exit;
+
+fn main() -> ExitCode {
+    let invocation = match args::parse() {
+        Ok(invocation) => invocation,
+        Err(exit) => return exit,
+    };
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return output::fail(&error.into()),
+    };
+    match runtime.block_on(run(invocation)) {
+        Ok(exit) => exit.into(),
+        Err(error) => output::fail(&error),
+    }
+}
+
+async fn run(invocation: Invocation) -> anyhow::Result<Exit> {
+    let Invocation { command, log, log_format } = invocation;
+    common::telemetry::init(&log, log_format, std::io::stderr().is_terminal(), progress::LogWriter)?;
+    match command {
+        Command::Demo(options) => demo::run(options).await,
+        Command::Plan(options) => plan::run(options).await,
+        Command::Sync(options) => sync::run(options).await,
+        Command::Status(options) => status::run(options).await,
+        Command::DeadLetters(options) => dead_letters::run(options).await,
+    }
+}

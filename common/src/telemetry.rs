@@ -41,8 +41,9 @@ pub enum TelemetryError {
     Twice(#[from] TryInitError),
 }
 
-/// Logs what `filter` lets through, written by `writer`.
-pub fn init<W>(filter: &str, format: LogFormat, writer: W) -> Result<(), TelemetryError>
+/// Logs what `filter` lets through, written by `writer`; `colours` are for a
+/// terminal that shows text.
+pub fn init<W>(filter: &str, format: LogFormat, colours: bool, writer: W) -> Result<(), TelemetryError>
 where
     W: for<'a> tracing_subscriber::fmt::MakeWriter<'a> + Send + Sync + 'static,
 {
@@ -51,7 +52,7 @@ where
         .map_err(|_| TelemetryError::Filter { filter: filter.to_owned() })?;
     let builder = tracing_subscriber::fmt().with_env_filter(levels).with_writer(writer);
     match format {
-        LogFormat::Text => builder.with_target(false).compact().finish().try_init()?,
+        LogFormat::Text => builder.with_target(false).with_ansi(colours).compact().finish().try_init()?,
         LogFormat::Json => builder.json().flatten_event(true).with_current_span(true).finish().try_init()?,
     }
     Ok(())

@@ -67,11 +67,8 @@ impl Batch {
             .map(|index| {
                 let folder = &folder;
                 async move {
-                    let key = ObjectKey::index(&index.image, &index.tag);
-                    let staged = key.staged_in(folder).map_err(|error| StoreError::Refused {
-                        key: error.value,
-                        why: "its key is too long to be staged",
-                    })?;
+                    let staged = ObjectKey::sync(&format!("{folder}/{}.json", index.draft.sha256))
+                        .map_err(|error| StoreError::Refused { key: error.value, why: error.why })?;
                     let body = index.draft.index.bytes().clone();
                     store.put(&staged, body.into(), Condition::Always).await?;
                     index.staged = Some(staged);
@@ -86,7 +83,10 @@ impl Batch {
     /// Puts the messages on their queues.
     pub(super) async fn send(&self, planner: &Planner) -> Result<(), PlanError> {
         let mut by_lane: HashMap<Lane, Vec<Outgoing>> = HashMap::new();
-        for message in &self.messages {
+        // Copies last: what they are copied from is there by then, if it can be.
+        let (copies, originals): (Vec<_>, Vec<_>) =
+            self.messages.iter().partition(|message| message.copy_from.is_some());
+        for message in originals.into_iter().chain(copies) {
             by_lane.entry(planner.lane(message.size)).or_default().push(message.to_outgoing());
         }
         for (lane, messages) in by_lane {

@@ -1,0 +1,251 @@
+//! The command line, and the environment variables behind it.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::error::ErrorKind;
+use clap::{Args, CommandFactory, Parser, Subcommand};
+use common::bottle::BottleTag;
+use common::config;
+use common::dead_letter::Reason;
+use common::registry::{AllowedHost, Rewrite};
+use common::size::ByteSize;
+use common::telemetry::LogFormat;
+use url::Url;
+
+/// A private copy of Homebrew's bottles that `brew` installs from.
+#[derive(Parser)]
+#[command(name = "bottles", version, about, long_about = None, after_help = EXIT_CODES)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+
+    /// What is logged to standard error: error, warn, info, debug, or a filter
+    /// such as `common::worker=debug` [default: warn; error in the demo]
+    #[arg(long, global = true, value_name = "FILTER", env = config::LOG.name, help_heading = "Logging")]
+    log: Option<String>,
+
+    /// How it is logged: text, or json
+    #[arg(long, global = true, value_name = "FORMAT", env = config::LOG_FORMAT.name, default_value = config::LOG_FORMAT.default, help_heading = "Logging")]
+    log_format: LogFormat,
+}
+
+const EXIT_CODES: &str = "Exit codes: 0 done; 1 failed; 2 the command line or the configuration is wrong; \
+                          3 done, but there are dead letters.";
+
+#[derive(Subcommand)]
+pub(crate) enum Command {
+    /// Show the whole pipeline at work, against a look-alike of upstream on this machine
+    Demo(DemoOptions),
+    /// Show what a sync would fetch, and change nothing
+    Plan(PlanOptions),
+    /// Bring a mirror up to date
+    Sync(SyncOptions),
+    /// Show what a mirror holds, its last run, its queues and its dead letters
+    Status(StatusOptions),
+    /// Look at the bottles that were given up on, send them back, or throw them away
+    DeadLetters(DeadLettersOptions),
+}
+
+#[derive(Args)]
+pub(crate) struct DemoOptions {
+    /// Where the demo's mirror goes; one of an earlier demo is replaced
+    #[arg(long, value_name = "PATH", default_value = "bottles-demo")]
+    pub(crate) dir: PathBuf,
+
+    /// Print one JSON object instead
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// What of upstream is wanted.
+#[derive(Args, Clone, Default)]
+#[command(next_help_heading = "Selection")]
+pub(crate) struct SelectionOptions {
+    /// A TOML file that says which bottles to keep; everything where absent
+    #[arg(long, value_name = "FILE", env = config::SELECTION.name)]
+    pub(crate) selection: Option<PathBuf>,
+
+    /// Keep these formulae only, by name or glob; may be repeated
+    #[arg(long, value_name = "GLOB")]
+    pub(crate) formula: Vec<String>,
+
+    /// Keep what clients on this platform need; may be repeated
+    #[arg(long, value_name = "TAG")]
+    pub(crate) tag: Vec<BottleTag>,
+
+    /// Leave out the runtime dependencies of the formulae
+    #[arg(long)]
+    pub(crate) no_dependencies: bool,
+}
+
+/// How upstream is reached.
+#[derive(Args, Clone)]
+#[command(next_help_heading = "Upstream")]
+pub(crate) struct UpstreamOptions {
+    /// The folder of the API files
+    #[arg(long, value_name = "URL", env = config::API_URL.name, default_value = config::API_URL.default)]
+    pub(crate) api_url: Url,
+
+    /// Send requests for one origin to another; may be repeated
+    #[arg(long, value_name = "FROM=TO", env = config::REWRITE.name, value_delimiter = ',')]
+    pub(crate) rewrite: Vec<Rewrite>,
+
+    /// Allow another host, over plain HTTP too; may be repeated
+    #[arg(long, value_name = "HOST[:PORT]", env = config::ALLOW_HOST.name, value_delimiter = ',')]
+    pub(crate) allow_host: Vec<AllowedHost>,
+
+    /// The limit on requests, all transfers together
+    #[arg(long, value_name = "N", env = config::REQUESTS_PER_SECOND.name, default_value = config::REQUESTS_PER_SECOND.default,
+          value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) requests_per_second: u32,
+}
+
+#[derive(Args)]
+pub(crate) struct PlanOptions {
+    /// The mirror's folder; without it, the plan is for an empty mirror
+    #[arg(long, value_name = "DIR", env = config::TO.name)]
+    pub(crate) to: Option<PathBuf>,
+
+    #[command(flatten)]
+    pub(crate) selection: SelectionOptions,
+
+    #[command(flatten)]
+    pub(crate) upstream: UpstreamOptions,
+
+    /// Larger bottles go to the large queue
+    #[arg(long, value_name = "SIZE", env = config::SIZE_THRESHOLD.name, default_value = config::SIZE_THRESHOLD.default)]
+    pub(crate) size_threshold: ByteSize,
+
+    /// Don't read the image indexes: count bottles, but not bytes
+    #[arg(long)]
+    pub(crate) no_sizes: bool,
+
+    /// Print one JSON object
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Args)]
+pub(crate) struct SyncOptions {
+    /// The mirror's folder
+    #[arg(long, value_name = "DIR", env = config::TO.name)]
+    pub(crate) to: PathBuf,
+
+    #[command(flatten)]
+    pub(crate) selection: SelectionOptions,
+
+    #[command(flatten)]
+    pub(crate) upstream: UpstreamOptions,
+
+    #[command(flatten)]
+    pub(crate) pipeline: PipelineOptions,
+
+    /// Print one JSON object at the end, and no progress
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// How the work is spread.
+#[derive(Args, Clone)]
+#[command(next_help_heading = "Transfers")]
+pub(crate) struct PipelineOptions {
+    /// Larger bottles go to the large queue
+    #[arg(long, value_name = "SIZE", env = config::SIZE_THRESHOLD.name, default_value = config::SIZE_THRESHOLD.default)]
+    pub(crate) size_threshold: ByteSize,
+
+    /// Small bottles on their way at once; of the large ones a quarter as many
+    #[arg(long, value_name = "N", env = config::CONCURRENCY.name, default_value = config::CONCURRENCY.default,
+          value_parser = clap::value_parser!(u16).range(1..=1024))]
+    pub(crate) concurrency: u16,
+
+    /// How much of bottles may be in memory at once
+    #[arg(long, value_name = "SIZE", env = config::MEMORY.name, default_value = config::MEMORY.default, value_parser = memory)]
+    pub(crate) memory: ByteSize,
+}
+
+#[derive(Args)]
+pub(crate) struct StatusOptions {
+    /// The mirror's folder
+    #[arg(long, value_name = "DIR", env = config::TO.name)]
+    pub(crate) to: PathBuf,
+
+    /// Print one JSON object
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Args)]
+pub(crate) struct DeadLettersOptions {
+    #[command(subcommand)]
+    pub(crate) verb: DeadLettersVerb,
+}
+
+#[derive(Subcommand)]
+pub(crate) enum DeadLettersVerb {
+    /// Show each: why, how often it was tried, and when
+    List(LetterOptions),
+    /// Send them back to their queue: the next sync tries them again
+    Replay(LetterOptions),
+    /// Throw them away: the next sync plans their bottles anew
+    Drop(LetterOptions),
+}
+
+#[derive(Args)]
+pub(crate) struct LetterOptions {
+    /// The mirror's folder
+    #[arg(long, value_name = "DIR", env = config::TO.name)]
+    pub(crate) to: PathBuf,
+
+    /// Only those of these formulae, by name or glob; may be repeated
+    #[arg(long, value_name = "GLOB")]
+    pub(crate) formula: Vec<String>,
+
+    /// Only those with this reason; may be repeated
+    #[arg(long, value_name = "KIND")]
+    pub(crate) reason: Vec<Reason>,
+
+    /// Print one JSON object
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// What to run, and how to log.
+pub(crate) struct Invocation {
+    pub(crate) command: Command,
+    pub(crate) log: String,
+    pub(crate) log_format: LogFormat,
+}
+
+/// Reads the command line and the environment. Help and what is wrong are
+/// printed here.
+pub(crate) fn parse() -> Result<Invocation, ExitCode> {
+    let names = std::env::vars_os().filter_map(|(name, _)| name.into_string().ok());
+    let parsed = config::check_unknown(names)
+        .map_err(|error| Cli::command().error(ErrorKind::UnknownArgument, error))
+        .and_then(|()| Cli::try_parse_from(std::env::args_os()));
+    match parsed {
+        Ok(Cli { command, log, log_format }) => {
+            // The demo's bad bottles are planted; it tells of them itself.
+            let quiet = matches!(command, Command::Demo(_));
+            let log = log.unwrap_or_else(|| if quiet { "error" } else { config::LOG.default }.to_owned());
+            Ok(Invocation { command, log, log_format })
+        }
+        Err(error) => {
+            // A closed pipe is the reader's choice.
+            let _ = error.print();
+            Err(ExitCode::from(if error.use_stderr() { 2 } else { 0 }))
+        }
+    }
+}
+
+/// Two parts, so that one can be written while the next one comes.
+const LEAST_MEMORY: u64 = 2 * common::mirror::PART_SIZE;
+
+fn memory(text: &str) -> Result<ByteSize, String> {
+    let size: ByteSize = text.parse().map_err(|error| format!("{error}"))?;
+    if size.0 < LEAST_MEMORY {
+        return Err(format!("at least {} are needed", ByteSize(LEAST_MEMORY)));
+    }
+    Ok(size)
+}

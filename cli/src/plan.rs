@@ -1,0 +1,114 @@
+//! `bottles plan`: what a sync would fetch.
+
+use common::plan::{Mode, PlanReport};
+use common::size::ByteSize;
+use serde::Serialize;
+
+use crate::args::PlanOptions;
+use crate::local::{self, Local};
+use crate::output::{self, Exit, counted, grouped, line};
+
+/// How many names of a list are shown.
+const SHOWN: usize = 20;
+
+#[derive(Serialize)]
+struct Answer<'a> {
+    #[serde(flatten)]
+    report: &'a PlanReport,
+    size_threshold: ByteSize,
+}
+
+pub(crate) async fn run(options: PlanOptions) -> anyhow::Result<Exit> {
+    let selection = local::selection(&options.selection)?;
+    let upstream = local::upstream(&options.upstream)?;
+    // A dry run leaves no trace: where there is no mirror yet, it is planned for
+    // an empty one elsewhere.
+    let existing = options.to.as_deref().filter(|root| local::holds_mirror(root));
+    let scratch = tempfile::tempdir()?;
+    let mirror = Local::open(existing.unwrap_or(scratch.path()))?;
+
+    let planner = mirror.planner(upstream, selection, &options.upstream, options.size_threshold.0);
+    let report = planner.plan(Mode::DryRun { sizes: !options.no_sizes }).await?;
+    if options.json {
+        output::json(&Answer { report: &report, size_threshold: options.size_threshold })?;
+    } else {
+        describe(&report, options.no_sizes);
+    }
+    Ok(exit(&report))
+}
+
+/// A plan with formulae left out is not the whole plan.
+pub(crate) fn exit(report: &PlanReport) -> Exit {
+    if report.problems.is_empty() { Exit::Done } else { Exit::Failed }
+}
+
+fn describe(report: &PlanReport, no_sizes: bool) {
+    line(format_args!(
+        "Upstream   {} with {}",
+        counted(report.formulae as u64, "formula"),
+        counted(report.bottles as u64, "bottle")
+    ));
+    line(format_args!(
+        "Selected   {}: {} held, {} queued, {} dead-lettered",
+        counted(report.selected as u64, "bottle"),
+        grouped(report.held as u64),
+        grouped(report.queued as u64),
+        grouped(report.dead as u64)
+    ));
+    if no_sizes {
+        line(format_args!("To fetch   {}", counted(report.unsized_bottles as u64, "bottle")));
+    } else {
+        let total = report.total();
+        line(format_args!("To fetch   {}, {}", counted(total.bottles, "bottle"), ByteSize(total.bytes)));
+        for (name, count) in [("small", report.small), ("large", report.large)] {
+            line(format_args!("  {name:<8} {}, {}", counted(count.bottles, "bottle"), ByteSize(count.bytes)));
+        }
+    }
+    if report.outside_limits > 0 {
+        line(format_args!(
+            "Left out   {} outside the size limits",
+            counted(report.outside_limits as u64, "bottle")
+        ));
+    }
+    remarks(report);
+}
+
+/// What is worth knowing about a plan besides its numbers.
+pub(crate) fn remarks(report: &PlanReport) {
+    list("Added by the dependency closure", report.added.iter(), |added| {
+        format!("{} (for {})", added.formula, added.because)
+    });
+    list("Wanted, but not to be had", report.missing.iter(), |missing| {
+        format!("{} (for {}): {}", missing.formula, missing.wanted_by, reason(missing.why))
+    });
+    list("Patterns that match nothing", report.unmatched.iter(), Clone::clone);
+    list("Skipped, unreadable in the catalogue", report.skipped.iter(), |skipped| {
+        format!("{}: {}", skipped.name, skipped.why)
+    });
+    list("Could not be planned, the next plan tries again", report.problems.iter(), |problem| {
+        format!("{}: {}", problem.formula, problem.why)
+    });
+}
+
+fn reason(why: common::selection::WhyMissing) -> &'static str {
+    use common::selection::WhyMissing;
+    match why {
+        WhyMissing::NotInCatalogue => "the catalogue doesn't list it",
+        WhyMissing::Excluded => "the selection excludes it",
+        WhyMissing::NoBottle => "it has no bottle for that platform",
+    }
+}
+
+fn list<T>(title: &str, items: impl ExactSizeIterator<Item = T>, describe: impl Fn(T) -> String) {
+    let count = items.len();
+    if count == 0 {
+        return;
+    }
+    line(format_args!("\n{title}: {}", grouped(count as u64)));
+    for item in items.take(SHOWN) {
+        line(format_args!("  {}", describe(item)));
+    }
+    if count > SHOWN {
+        line(format_args!("  and {} more (--json shows all)", grouped((count - SHOWN) as u64)));
+    }
+}

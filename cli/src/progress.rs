@@ -1,0 +1,138 @@
+//! Progress: bars on a terminal, a line now and then elsewhere.
+
+use std::io::{self, IsTerminal, Write};
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use common::message::Lane;
+use common::run::Count;
+use common::size::ByteSize;
+use common::worker::Progress;
+use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
+
+use crate::output::grouped;
+
+/// Shows how far the lanes are, on standard error.
+pub(crate) enum Display {
+    Bars { bars: Vec<(Watched, ProgressBar)> },
+    Lines { lanes: Vec<Watched>, started: Instant, next: Instant },
+    Nothing,
+}
+
+/// One lane that is watched.
+pub(crate) struct Watched {
+    pub(crate) lane: Lane,
+    pub(crate) planned: Count,
+    pub(crate) progress: Progress,
+}
+
+/// How often a line is written where there is no terminal.
+const LINE_EVERY: Duration = Duration::from_secs(10);
+
+/// The bars that log lines must not tear apart.
+static BARS: Mutex<Option<MultiProgress>> = Mutex::new(None);
+
+impl Display {
+    /// Bars if standard error is a terminal; lanes with nothing to do are left out.
+    pub(crate) fn new(lanes: Vec<Watched>, quiet: bool) -> Self {
+        let lanes: Vec<_> = lanes.into_iter().filter(|lane| lane.planned.bottles > 0).collect();
+        if quiet || lanes.is_empty() {
+            return Self::Nothing;
+        }
+        if !io::stderr().is_terminal() {
+            return Self::Lines { lanes, started: Instant::now(), next: Instant::now() + LINE_EVERY };
+        }
+        let all = MultiProgress::with_draw_target(ProgressDrawTarget::stderr());
+        let style = ProgressStyle::with_template(
+            "{prefix:>6} [{bar:28}] {msg}  {bytes}/{total_bytes}  {bytes_per_sec}  {eta} left",
+        )
+        .unwrap_or_else(|_| ProgressStyle::default_bar())
+        .progress_chars("=> ");
+        let bars = lanes
+            .into_iter()
+            .map(|watched| {
+                let bar = all.add(ProgressBar::new(watched.planned.bytes));
+                bar.set_style(style.clone());
+                bar.set_prefix(watched.lane.as_str());
+                (watched, bar)
+            })
+            .collect();
+        *BARS.lock().unwrap_or_else(PoisonError::into_inner) = Some(all);
+        Self::Bars { bars }
+    }
+
+    /// Shows the state of things.
+    pub(crate) fn update(&mut self) {
+        match self {
+            Self::Bars { bars } => {
+                for (watched, bar) in bars {
+                    let finished = watched.finished();
+                    bar.set_position(finished.bytes);
+                    bar.set_message(format!("{}/{}", finished.bottles, watched.planned.bottles));
+                }
+            }
+            Self::Lines { lanes, started, next } if Instant::now() >= *next => {
+                *next = Instant::now() + LINE_EVERY;
+                let parts: Vec<_> = lanes.iter().map(Watched::describe).collect();
+                let _ = writeln!(io::stderr(), "{:>4} s  {}", started.elapsed().as_secs(), parts.join(";  "));
+            }
+            Self::Lines { .. } | Self::Nothing => {}
+        }
+    }
+
+    /// Takes the bars away.
+    pub(crate) fn end(&mut self) {
+        self.update();
+        if let Self::Bars { bars } = self {
+            for (_, bar) in bars {
+                bar.abandon();
+            }
+            BARS.lock().unwrap_or_else(PoisonError::into_inner).take();
+        }
+    }
+}
+
+impl Watched {
+    fn finished(&self) -> Count {
+        self.progress.now().finished()
+    }
+
+    fn describe(&self) -> String {
+        let finished = self.finished();
+        format!(
+            "{}: {} of {} bottles, {} of {}",
+            self.lane,
+            grouped(finished.bottles),
+            grouped(self.planned.bottles),
+            ByteSize(finished.bytes),
+            ByteSize(self.planned.bytes)
+        )
+    }
+}
+
+/// Writes log lines to standard error, above the bars if there are any.
+#[derive(Clone, Copy)]
+pub(crate) struct LogWriter;
+
+impl tracing_subscriber::fmt::MakeWriter<'_> for LogWriter {
+    type Writer = Self;
+
+    fn make_writer(&self) -> Self {
+        *self
+    }
+}
+
+impl Write for LogWriter {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let bars = BARS.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        match bars {
+            Some(bars) => bars.suspend(|| io::stderr().write_all(bytes))?,
+            None => io::stderr().write_all(bytes)?,
+        }
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        io::stderr().flush()
+    }
+}

@@ -1,0 +1,256 @@
+//! `bottles sync`: plan, both consumers, settle, in one process.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use common::plan::{Mode, PlanReport};
+use common::run::{Count, RunRecord};
+use common::settle::Settler;
+use common::size::ByteSize;
+use common::worker::{Done, Worker, WorkerError};
+use serde::Serialize;
+use tokio_util::sync::CancellationToken;
+
+use crate::args::{PipelineOptions, SelectionOptions, SyncOptions, UpstreamOptions};
+use crate::local::{self, Local};
+use crate::output::{self, Exit, counted, grouped, line};
+use crate::progress::{Display, Watched};
+use crate::{plan, stop};
+
+/// What a sync came to.
+#[derive(Serialize)]
+pub(crate) struct Report {
+    pub(crate) plan: PlanReport,
+    pub(crate) small: Done,
+    pub(crate) large: Done,
+    /// Runs that were completed, this one or earlier ones.
+    pub(crate) settled: Vec<RunRecord>,
+    /// Image indexes that were put in place.
+    pub(crate) indexes: usize,
+    /// Bottles of this mirror that are still on their way.
+    pub(crate) remaining: u64,
+    /// Dead letters, of earlier runs too.
+    pub(crate) dead_letters: u64,
+    /// Bytes that came from upstream, of repeated tries too.
+    pub(crate) received_bytes: u64,
+    /// Requests to upstream.
+    pub(crate) requests: u64,
+    pub(crate) seconds: f64,
+    /// Whether it was told to stop.
+    pub(crate) interrupted: bool,
+}
+
+/// While bottles are moved, receipts are folded this often: a crash then leaves
+/// few, and `bottles status` shows how far it is.
+const SETTLE_EVERY: Duration = Duration::from_secs(15);
+
+pub(crate) async fn run(options: SyncOptions) -> anyhow::Result<Exit> {
+    let SyncOptions { to, selection, upstream, pipeline, json } = options;
+    // Before anything is made: a wrong option leaves no folder behind.
+    local::selection(&selection)?;
+    local::upstream(&upstream)?;
+    let mirror = Local::open(&to)?;
+    let cancel = stop::on_signals()?;
+    let report = sync(&mirror, &selection, &upstream, &pipeline, &cancel, json).await?;
+    if json {
+        output::json(&report)?;
+    } else {
+        describe(&report);
+        if report.dead_letters > 0 {
+            line(format_args!("             bottles dead-letters list --to {}", to.display()));
+        }
+    }
+    Ok(exit(&report))
+}
+
+/// Brings a mirror up to date.
+pub(crate) async fn sync(
+    local: &Local,
+    selection: &SelectionOptions,
+    upstream_options: &UpstreamOptions,
+    pipeline: &PipelineOptions,
+    cancel: &CancellationToken,
+    quiet: bool,
+) -> anyhow::Result<Report> {
+    let started = Instant::now();
+    let upstream = local::upstream(upstream_options)?;
+    let settler = local.settler();
+    // What an earlier process left behind, first: the plan must know of it.
+    let mut settled = settler.settle().await?.settled;
+
+    let planner = local.planner(
+        Arc::clone(&upstream),
+        local::selection(selection)?,
+        upstream_options,
+        pipeline.size_threshold.0,
+    );
+    let planning = cancel.run_until_cancelled(planner.plan(Mode::Queue)).await;
+    let Some(plan) = planning.transpose()? else {
+        anyhow::bail!("stopped while planning; the same command goes on where this one was");
+    };
+
+    let mirror = local.mirror(Arc::clone(&upstream), pipeline);
+    let workers: Vec<Worker> =
+        local.lanes().iter().map(|lane| local.worker(lane, &mirror, pipeline)).collect();
+    let mut display = Display::new(watched(local, &workers, &plan).await?, quiet);
+    let drained = drain(&workers, &settler, &mut display, cancel).await;
+    display.end();
+
+    // Also after a failure: what was done is on record then.
+    let mut indexes = 0;
+    let mut last = settler.settle().await?;
+    let remaining = last.remaining;
+    settled.append(&mut last.settled);
+    indexes += last.indexes;
+    for earlier in drained? {
+        settled.extend(earlier.settled);
+        indexes += earlier.indexes;
+    }
+
+    let done = |lane: usize| workers.get(lane).map(|worker| worker.progress.now()).unwrap_or_default();
+    Ok(Report {
+        small: done(0),
+        large: done(1),
+        plan,
+        settled,
+        indexes,
+        remaining,
+        dead_letters: local.dead_letters().await?,
+        received_bytes: mirror.received(),
+        requests: upstream.counts().0,
+        seconds: started.elapsed().as_secs_f64(),
+        interrupted: cancel.is_cancelled(),
+    })
+}
+
+/// Runs both workers until their queues are empty, and settles now and then.
+async fn drain(
+    workers: &[Worker],
+    settler: &Settler,
+    display: &mut Display,
+    cancel: &CancellationToken,
+) -> Result<Vec<common::settle::SettleReport>, WorkerError> {
+    let mut reports = Vec::new();
+    // One worker that can't go on stops the other one in order.
+    let together = cancel.child_token();
+    let both = async {
+        let runs = workers.iter().map(|worker| async {
+            let outcome = worker.run(&together).await;
+            if outcome.is_err() {
+                together.cancel();
+            }
+            outcome
+        });
+        futures_util::future::join_all(runs).await
+    };
+    tokio::pin!(both);
+    let mut tick = tokio::time::interval(Duration::from_millis(100));
+    let mut settled_at = Instant::now();
+    loop {
+        tokio::select! {
+            outcomes = &mut both => {
+                outcomes.into_iter().collect::<Result<(), WorkerError>>()?;
+                return Ok(reports);
+            }
+            _ = tick.tick() => display.update(),
+        }
+        if settled_at.elapsed() >= SETTLE_EVERY {
+            tokio::select! {
+                // The workers go on meanwhile; should they end first, the settle
+                // after them does what this one leaves.
+                outcomes = &mut both => {
+                    outcomes.into_iter().collect::<Result<(), WorkerError>>()?;
+                    return Ok(reports);
+                }
+                report = settler.settle() => match report {
+                    Ok(report) => reports.push(report),
+                    Err(error) => tracing::warn!(%error, "settling failed; it is tried again"),
+                },
+            }
+            settled_at = Instant::now();
+        }
+    }
+}
+
+/// What each lane has to do: what was just planned, or what an earlier process left.
+async fn watched(local: &Local, workers: &[Worker], plan: &PlanReport) -> anyhow::Result<Vec<Watched>> {
+    let mut lanes = Vec::new();
+    for ((lane, worker), planned) in local.lanes().iter().zip(workers).zip([plan.small, plan.large]) {
+        let waiting = lane.work.depth().await?.total();
+        let planned = Count { bottles: waiting.max(planned.bottles), bytes: planned.bytes };
+        lanes.push(Watched { lane: lane.lane, planned, progress: worker.progress.clone() });
+    }
+    Ok(lanes)
+}
+
+pub(crate) fn exit(report: &Report) -> Exit {
+    if report.interrupted || report.remaining > 0 || !report.plan.problems.is_empty() {
+        Exit::Failed
+    } else if report.dead_letters > 0 {
+        Exit::DeadLetters
+    } else {
+        Exit::Done
+    }
+}
+
+/// The summary of a sync.
+pub(crate) fn describe(report: &Report) {
+    let planned = report.plan.total();
+    if report.plan.unchanged {
+        line("Plan         upstream is unchanged");
+    } else if planned.bottles == 0 {
+        line(format_args!(
+            "Plan         nothing to do: {} of {} selected bottles are held",
+            grouped(report.plan.held as u64),
+            grouped(report.plan.selected as u64)
+        ));
+    } else {
+        line(format_args!(
+            "Plan         {}, {} ({} small, {} large)",
+            counted(planned.bottles, "bottle"),
+            ByteSize(planned.bytes),
+            grouped(report.plan.small.bottles),
+            grouped(report.plan.large.bottles)
+        ));
+    }
+    let (small, large) = (&report.small, &report.large);
+    let fetched = small.fetched + large.fetched;
+    if fetched.bottles > 0 {
+        line(format_args!(
+            "Fetched      {}, {} in {:.1} s",
+            counted(fetched.bottles, "bottle"),
+            ByteSize(fetched.bytes),
+            report.seconds
+        ));
+    }
+    for (name, count) in
+        [("Copied", small.copied + large.copied), ("Found", small.already_held + large.already_held)]
+    {
+        if count.bottles > 0 {
+            line(format_args!("{name:<12} {}, {}", counted(count.bottles, "bottle"), ByteSize(count.bytes)));
+        }
+    }
+    if report.indexes > 0 {
+        line(format_args!("Placed       {}", counted(report.indexes as u64, "image index")));
+    }
+    plan::remarks(&report.plan);
+    if report.remaining > 0 {
+        line(format_args!("Left         {}; the same command goes on", counted(report.remaining, "bottle")));
+    } else if report.interrupted {
+        line("Stopped      the same command goes on");
+    }
+    if report.dead_letters > 0 {
+        let reasons = merged(small, large);
+        let reasons: Vec<_> = reasons.iter().map(|(reason, count)| format!("{count} {reason}")).collect();
+        let new = if reasons.is_empty() { String::new() } else { format!(", new: {}", reasons.join(", ")) };
+        line(format_args!("Dead letters {}{new}", grouped(report.dead_letters)));
+    }
+}
+
+fn merged(small: &Done, large: &Done) -> common::dead_letter::ByReason {
+    let mut reasons = small.dead.clone();
+    for (reason, count) in &large.dead {
+        *reasons.entry(*reason).or_default() += count;
+    }
+    reasons
+}
