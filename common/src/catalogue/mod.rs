@@ -227,7 +227,7 @@ mod tests {
     #[test]
     fn one_malformed_formula_is_named_and_harms_no_other() {
         let bad = [
-            formula("no-versions", "").replace("versions", "vers"),
+            formula("no-versions", "").replace("\"versions\"", "\"vers\""),
             r#"{"name":"bad-json","versions":{"stable":tru}}"#.to_owned(),
             formula("bad-digest", "").replace("\"sha256\":\"", "\"sha256\":\"zz"),
             formula("bad-root", "").replace("https://ghcr.io/v2", "file:///etc"),

@@ -60,7 +60,7 @@ impl UpstreamSettings {
             retry: Policy {
                 first_wait: Duration::from_millis(500),
                 longest_wait: Duration::from_secs(30),
-                budget: Duration::from_secs(90),
+                budget: Duration::from_secs(45),
             },
         }
     }
@@ -262,7 +262,7 @@ impl Upstream {
         self.retry
             .run(operation, |error: &E, wait| {
                 self.retries.fetch_add(1, Ordering::Relaxed);
-                tracing::info!(upstream.error = %error, wait_ms = wait.as_millis(), "trying upstream again");
+                tracing::warn!(upstream.error = %error, wait_ms = wait.as_millis(), "trying upstream again");
             })
             .await
     }

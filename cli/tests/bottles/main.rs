@@ -1,0 +1,19 @@
+//! The `bottles` command end to end: the real program against a look-alike of
+//! upstream over real HTTP, in folders of its own.
+#![expect(clippy::unwrap_used, reason = "a test that can't go on ends here")]
+
+mod catalogue;
+mod dead_letters;
+mod demo;
+mod faults;
+mod harness;
+mod kill;
+mod memory;
+mod plan;
+mod recovery;
+mod repeat;
+mod selection;
+mod stop;
+mod together;
+mod tree;
+mod usage;

@@ -1,0 +1,177 @@
+//! Ports that fail on purpose: before the effect, or after it took place.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use common::bottle::{ObjectKey, Verified};
+use common::queue::{Delivery, Depth, Handle, Outgoing, Queue, QueueError};
+use common::store::{Body, Condition, Object, ObjectMeta, Store, StoreError, Tags, Upload, Version};
+
+/// Decides which calls fail; a seeded xorshift, so that a failing test repeats.
+#[derive(Clone)]
+pub(crate) struct Dice {
+    state: Arc<AtomicU64>,
+    /// Out of 100 calls, so many fail.
+    percent: u64,
+}
+
+/// What becomes of a call.
+enum Fate {
+    Works,
+    FailsBefore,
+    /// The effect took place, but the caller doesn't hear of it.
+    FailsAfter,
+}
+
+impl Dice {
+    pub(crate) fn new(seed: u64, percent: u64) -> Self {
+        Self { state: Arc::new(AtomicU64::new(seed.max(1))), percent }
+    }
+
+    fn roll(&self) -> Fate {
+        let mut x = self.state.load(Ordering::Relaxed);
+        x ^= x << 13;
+        x ^= x >> 7;
+        x ^= x << 17;
+        self.state.store(x, Ordering::Relaxed);
+        match (x >> 8) % 100 {
+            roll if roll >= self.percent => Fate::Works,
+            roll if roll % 2 == 0 => Fate::FailsBefore,
+            _ => Fate::FailsAfter,
+        }
+    }
+}
+
+/// A store whose calls fail now and then.
+pub(crate) struct FlakyStore {
+    pub(crate) inner: Arc<dyn Store>,
+    pub(crate) dice: Dice,
+}
+
+/// A queue whose calls fail now and then.
+pub(crate) struct FlakyQueue {
+    pub(crate) inner: Arc<dyn Queue>,
+    pub(crate) dice: Dice,
+}
+
+struct FlakyUpload {
+    inner: Box<dyn Upload>,
+    dice: Dice,
+}
+
+fn store_failure(operation: &'static str) -> StoreError {
+    StoreError::Failed { operation, key: "any".to_owned(), cause: "injected".to_owned(), transient: true }
+}
+
+fn queue_failure(operation: &'static str) -> QueueError {
+    QueueError { queue: "any".to_owned(), operation, cause: "injected".to_owned() }
+}
+
+/// Runs a call by the dice's verdict.
+macro_rules! by_fate {
+    ($dice:expr, $failure:expr, $call:expr) => {
+        match $dice.roll() {
+            Fate::Works => $call.await,
+            Fate::FailsBefore => Err($failure),
+            Fate::FailsAfter => {
+                $call.await?;
+                Err($failure)
+            }
+        }
+    };
+}
+
+#[async_trait]
+impl Store for FlakyStore {
+    async fn head(&self, key: &ObjectKey) -> Result<Option<ObjectMeta>, StoreError> {
+        by_fate!(self.dice, store_failure("head"), self.inner.head(key))
+    }
+
+    async fn get(&self, key: &ObjectKey) -> Result<Option<Object>, StoreError> {
+        by_fate!(self.dice, store_failure("get"), self.inner.get(key))
+    }
+
+    async fn put(&self, key: &ObjectKey, body: Body, condition: Condition) -> Result<Version, StoreError> {
+        by_fate!(self.dice, store_failure("put"), self.inner.put(key, body.clone(), condition.clone()))
+    }
+
+    async fn begin(&self, key: &ObjectKey, size: u64, part_size: u64) -> Result<Box<dyn Upload>, StoreError> {
+        let inner = by_fate!(self.dice, store_failure("begin"), self.inner.begin(key, size, part_size))?;
+        Ok(Box::new(FlakyUpload { inner, dice: self.dice.clone() }))
+    }
+
+    async fn copy(&self, from: &ObjectKey, to: &ObjectKey) -> Result<bool, StoreError> {
+        by_fate!(self.dice, store_failure("copy"), self.inner.copy(from, to))
+    }
+
+    async fn list(
+        &self,
+        prefix: &str,
+        after: Option<&ObjectKey>,
+        limit: usize,
+    ) -> Result<Vec<ObjectMeta>, StoreError> {
+        by_fate!(self.dice, store_failure("list"), self.inner.list(prefix, after, limit))
+    }
+
+    async fn delete(&self, keys: &[ObjectKey]) -> Result<(), StoreError> {
+        by_fate!(self.dice, store_failure("delete"), self.inner.delete(keys))
+    }
+
+    async fn tag(&self, key: &ObjectKey, tags: &Tags) -> Result<(), StoreError> {
+        by_fate!(self.dice, store_failure("tag"), self.inner.tag(key, tags))
+    }
+
+    async fn tags(&self, key: &ObjectKey) -> Result<Tags, StoreError> {
+        by_fate!(self.dice, store_failure("tags"), self.inner.tags(key))
+    }
+}
+
+#[async_trait]
+impl Upload for FlakyUpload {
+    async fn part(&self, index: u32, body: Bytes) -> Result<(), StoreError> {
+        by_fate!(self.dice, store_failure("part"), self.inner.part(index, body.clone()))
+    }
+
+    async fn complete(&self, proof: Verified) -> Result<(), StoreError> {
+        by_fate!(self.dice, store_failure("complete"), self.inner.complete(proof))
+    }
+
+    async fn abort(&self) -> Result<(), StoreError> {
+        self.inner.abort().await
+    }
+}
+
+#[async_trait]
+impl Queue for FlakyQueue {
+    async fn send(&self, messages: &[Outgoing]) -> Result<(), QueueError> {
+        by_fate!(self.dice, queue_failure("send"), self.inner.send(messages))
+    }
+
+    async fn receive(
+        &self,
+        max: usize,
+        visibility: Duration,
+        wait: Duration,
+    ) -> Result<Vec<Delivery>, QueueError> {
+        by_fate!(self.dice, queue_failure("receive"), self.inner.receive(max, visibility, wait))
+    }
+
+    async fn extend(&self, handles: &[Handle], visibility: Duration) -> Result<(), QueueError> {
+        by_fate!(self.dice, queue_failure("extend"), self.inner.extend(handles, visibility))
+    }
+
+    async fn release(&self, handles: &[Handle], delay: Duration) -> Result<(), QueueError> {
+        by_fate!(self.dice, queue_failure("release"), self.inner.release(handles, delay))
+    }
+
+    async fn acknowledge(&self, handles: &[Handle]) -> Result<(), QueueError> {
+        by_fate!(self.dice, queue_failure("acknowledge"), self.inner.acknowledge(handles))
+    }
+
+    async fn depth(&self) -> Result<Depth, QueueError> {
+        self.inner.depth().await
+    }
+}

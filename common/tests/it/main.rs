@@ -1,0 +1,13 @@
+//! The pipeline against a look-alike of upstream: the rules that must hold.
+
+#![expect(clippy::unwrap_used, reason = "tests")]
+
+mod bytes;
+mod dead_letters;
+mod faults;
+mod fixture;
+mod flaky;
+mod real_catalogue;
+mod settling;
+mod upstream;
+mod writers;

@@ -1,0 +1,41 @@
+//! A sample of a real catalogue, as brew itself writes it.
+
+use std::collections::BTreeMap;
+
+use common::catalogue::Reader;
+
+/// Formulae of the brewsci/bio tap: every shape that occurs there.
+const SAMPLE: &[u8] = include_bytes!("../fixtures/brewsci-bio.sample.json");
+
+#[test]
+fn a_real_catalogue_parses_whole() {
+    let mut reader = Reader::new();
+    reader.push(SAMPLE).unwrap();
+    let catalogue = reader.finish().unwrap();
+    let mut tags: BTreeMap<String, usize> = BTreeMap::new();
+    for formula in catalogue.formulae() {
+        for (tag, _) in &formula.bottles {
+            *tags.entry(tag.to_string()).or_default() += 1;
+        }
+    }
+    let skipped = catalogue.skipped();
+    assert!(skipped.is_empty(), "{skipped:?}");
+    let counted: Vec<_> = tags.iter().map(|(tag, count)| format!("{tag}:{count}")).collect();
+    assert_eq!(counted, EXPECTED);
+    let name = "brewsci/bio/meme@4.11.2".parse().unwrap();
+    let formula = &catalogue.formulae()[catalogue.position(&name).unwrap()];
+    assert_eq!(formula.image.as_str(), "v2/brewsci/bio/meme/4.11.2");
+    assert_eq!(catalogue.unbottled(), 2);
+}
+
+const EXPECTED: &[&str] = &[
+    "arm64_sequoia:8",
+    "arm64_sonoma:9",
+    "arm64_tahoe:5",
+    "big_sur:1",
+    "catalina:1",
+    "ventura:3",
+    "x86_64_linux:13",
+    "x86_64_mojave:1",
+    "x86_64_sierra:3",
+];
