@@ -249,3 +249,46 @@ fn memory(text: &str) -> Result<ByteSize, String> {
     }
     Ok(size)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_sound() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn every_command_in_the_documents_is_one() {
+        let mut seen = 0;
+        for document in [include_str!("../../README.md"), include_str!("../../docs/architecture.md")] {
+            for line in document.lines().filter(|line| line.starts_with("bottles ")) {
+                let parsed = Cli::try_parse_from(line.split_whitespace());
+                assert!(parsed.is_ok(), "{line}: {}", parsed.err().map(|error| error.to_string()).unwrap_or_default());
+                seen += 1;
+            }
+        }
+        assert!(seen > 5);
+    }
+
+    #[test]
+    fn every_option_that_a_variable_stands_for_is_there() {
+        let command = Cli::command();
+        let options: Vec<_> = command
+            .get_subcommands()
+            .chain([&command])
+            .flat_map(|command| command.get_arguments())
+            .filter_map(|argument| Some((argument.get_env()?.to_str()?, format!("--{}", argument.get_long()?))))
+            .collect();
+        for variable in config::VARIABLES {
+            assert!(
+                options.iter().any(|(name, option)| *name == variable.name && option == variable.option),
+                "{} {}",
+                variable.name,
+                variable.option
+            );
+        }
+        assert!(options.iter().all(|(name, _)| config::VARIABLES.iter().any(|variable| variable.name == *name)));
+    }
+}

@@ -7,7 +7,7 @@
 
 use std::sync::Arc;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use futures_util::{StreamExt, stream};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -16,7 +16,7 @@ use crate::bottle::{Hasher, Verified};
 use crate::registry::{ByteRange, Download, Error, Opened};
 use crate::store::Upload;
 
-use super::budget::Reservation;
+use super::budget::{MemoryBudget, Reservation};
 use super::{Bottle, Mirror, MirrorError, PARTS_AT_ONCE};
 
 /// A part that came, and its room.
@@ -36,8 +36,12 @@ impl Mirror {
         let begin = || self.store.begin(bottle.key, bottle.size, part_size);
         let upload: Arc<dyn Upload> = Arc::from(self.store_retry.run(begin, |_, _| {}).await?);
 
-        let mut writes =
-            Writes { upload: Arc::clone(&upload), retry: self.store_retry, tasks: JoinSet::new() };
+        let mut writes = Writes {
+            upload: Arc::clone(&upload),
+            retry: self.store_retry,
+            budget: self.budget.clone(),
+            tasks: JoinSet::new(),
+        };
         let transfer = self.transfer(bottle, part_size, &mut writes);
         let mut outcome = cancel.run_until_cancelled(transfer).await.unwrap_or(Err(MirrorError::Cancelled));
         // No write may still be under way when the upload ends, either way.
@@ -77,7 +81,7 @@ impl Mirror {
             drop(room);
             return self.transfer_in_one(bottle, part_size, writes).await;
         };
-        let mut hashing = Hashing::start(Hasher::new(), &bytes);
+        let mut hashing = Hashing::start(Hasher::new(), &bytes, &self.budget);
         writes.start(Part { index: 0, bytes, room }).await?;
 
         let count = u32::try_from(bottle.size.div_ceil(part_size)).unwrap_or(u32::MAX);
@@ -85,7 +89,7 @@ impl Mirror {
             stream::iter(1..count).map(|index| self.part(bottle, part_size, index)).buffered(PARTS_AT_ONCE);
         while let Some(part) = parts.next().await {
             let part = part?;
-            hashing = Hashing::start(hashing.finish().await?, &part.bytes);
+            hashing = Hashing::start(hashing.finish().await?, &part.bytes, &self.budget);
             writes.start(part).await?;
         }
         Ok(hashing.finish().await?.verify(bottle.digest).map_err(Error::from)?)
@@ -128,7 +132,7 @@ impl Mirror {
                 writes.finish().await?;
                 let (Opened::Part(mut download) | Opened::Whole(mut download)) =
                     self.upstream.open(bottle.url, None).await?;
-                let mut hashing = Hashing::start(Hasher::new(), &Bytes::new());
+                let mut hashing = Hashing::start(Hasher::new(), &Bytes::new(), &self.budget);
                 let mut left_over = Bytes::new();
                 let count = u32::try_from(bottle.size.div_ceil(part_size)).unwrap_or(u32::MAX);
                 for index in 0..count {
@@ -143,7 +147,7 @@ impl Mirror {
                             range.start,
                         )
                         .await?;
-                    hashing = Hashing::start(hashing.finish().await?, &bytes);
+                    hashing = Hashing::start(hashing.finish().await?, &bytes, &self.budget);
                     writes.start(Part { index, bytes, room }).await?;
                 }
                 let beyond = match left_over.len() {
@@ -168,7 +172,7 @@ impl Mirror {
         before: u64,
     ) -> Result<Bytes, Error> {
         let length = usize::try_from(length).unwrap_or(usize::MAX);
-        let mut buffer = BytesMut::with_capacity(length);
+        let mut buffer = self.budget.buffer(length);
         loop {
             let take = left_over.len().min(length - buffer.len());
             buffer.extend_from_slice(&left_over.split_to(take));
@@ -187,7 +191,7 @@ impl Mirror {
 
     /// The whole body of a range.
     async fn read(&self, mut download: Download, length: u64) -> Result<Bytes, Error> {
-        let mut buffer = BytesMut::with_capacity(usize::try_from(length).unwrap_or(0));
+        let mut buffer = self.budget.buffer(usize::try_from(length).unwrap_or(0));
         while let Some(chunk) = download.chunk().await? {
             self.count(chunk.len());
             if (buffer.len() + chunk.len()) as u64 > length {
@@ -207,6 +211,7 @@ impl Mirror {
 struct Writes {
     upload: Arc<dyn Upload>,
     retry: crate::retry::Policy,
+    budget: MemoryBudget,
     tasks: JoinSet<Result<(), MirrorError>>,
 }
 
@@ -222,13 +227,14 @@ impl Writes {
             }
         }
         let upload = Arc::clone(&self.upload);
-        let retry = self.retry;
+        let (retry, budget) = (self.retry, self.budget.clone());
         self.tasks.spawn(async move {
             let Part { index, bytes, room } = part;
             retry
                 .run(|| upload.part(index, bytes.clone()), |error, _| tracing::info!(%error, "writing again"))
                 .await?;
-            drop((bytes, room));
+            budget.recycle(bytes);
+            drop(room);
             Ok(())
         });
         Ok(())
@@ -251,10 +257,11 @@ fn joined(done: Result<Result<(), MirrorError>, tokio::task::JoinError>) -> Resu
 struct Hashing(tokio::task::JoinHandle<Hasher>);
 
 impl Hashing {
-    fn start(mut hasher: Hasher, bytes: &Bytes) -> Self {
-        let bytes = bytes.clone();
+    fn start(mut hasher: Hasher, bytes: &Bytes, budget: &MemoryBudget) -> Self {
+        let (bytes, budget) = (bytes.clone(), budget.clone());
         Self(tokio::task::spawn_blocking(move || {
             hasher.update(&bytes);
+            budget.recycle(bytes);
             hasher
         }))
     }

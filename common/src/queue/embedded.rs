@@ -141,13 +141,13 @@ impl Queue for EmbeddedQueue {
     }
 
     async fn extend(&self, handles: &[Handle], visibility: Duration) -> Result<(), QueueError> {
-        const HIDE: &str = "UPDATE messages SET visible_at = ?1 WHERE queue = ?2 AND receipt = ?3";
+        const HIDE: &str = "UPDATE messages SET visible_at = ?1 WHERE id = ?2 AND receipt = ?3";
         self.hide("extend", HIDE, handles, visibility).await
     }
 
     async fn release(&self, handles: &[Handle], delay: Duration) -> Result<(), QueueError> {
         const GIVE_BACK: &str = "UPDATE messages SET visible_at = ?1, owner = NULL, receipt = NULL
-                                 WHERE queue = ?2 AND receipt = ?3";
+                                 WHERE id = ?2 AND receipt = ?3";
         self.hide("release", GIVE_BACK, handles, delay).await?;
         self.shared.changed.notify_waiters();
         Ok(())
@@ -158,12 +158,11 @@ impl Queue for EmbeddedQueue {
             return Ok(());
         }
         let handles = handles.to_vec();
-        let name = self.name;
         self.write("acknowledge", move |transaction| {
             let mut delete =
-                transaction.prepare_cached("DELETE FROM messages WHERE queue = ?1 AND receipt = ?2")?;
+                transaction.prepare_cached("DELETE FROM messages WHERE id = ?1 AND receipt = ?2")?;
             for handle in &handles {
-                delete.execute(params![name, handle.0])?;
+                delete.execute(params![message_id(handle), handle.0])?;
             }
             Ok(())
         })
@@ -200,12 +199,15 @@ impl EmbeddedQueue {
         self.write("receive", move |transaction| {
             reclaim(transaction, &shared, now)?;
             if let Some((dead_letters, most_receives)) = redrive {
-                transaction
-                    .prepare_cached(
-                        "UPDATE messages SET queue = ?1, receipt = NULL, owner = NULL
-                         WHERE queue = ?2 AND visible_at <= ?3 AND (receives >= ?4 OR crashes >= ?5)",
-                    )?
-                    .execute(params![dead_letters, name, now, most_receives, MOST_CRASHES])?;
+                // Only among those that would be received: a look at all of a
+                // long queue each time would make draining it quadratic.
+                let mut move_away = transaction.prepare_cached(
+                    "UPDATE messages SET queue = ?1, receipt = NULL, owner = NULL
+                     WHERE id IN (SELECT id FROM messages WHERE queue = ?2 AND visible_at <= ?3
+                                  ORDER BY visible_at, id LIMIT ?6)
+                       AND (receives >= ?4 OR crashes >= ?5)",
+                )?;
+                while move_away.execute(params![dead_letters, name, now, most_receives, MOST_CRASHES, limit])? > 0 {}
             }
             let mut take = transaction.prepare_cached(
                 "UPDATE messages
@@ -244,11 +246,10 @@ impl EmbeddedQueue {
         }
         let handles = handles.to_vec();
         let visible_at = self.now().saturating_add(millis(visibility));
-        let name = self.name;
         self.write(operation, move |transaction| {
             let mut update = transaction.prepare_cached(update)?;
             for handle in &handles {
-                update.execute(params![visible_at, name, handle.0])?;
+                update.execute(params![visible_at, message_id(handle), handle.0])?;
             }
             Ok(())
         })
@@ -298,6 +299,11 @@ fn reclaim(transaction: &Transaction<'_>, shared: &Shared, now: i64) -> rusqlite
         }
     }
     Ok(())
+}
+
+/// The message that a handle is of: handles are `id.random`.
+fn message_id(handle: &Handle) -> Option<i64> {
+    handle.0.split_once('.')?.0.parse().ok()
 }
 
 fn millis(duration: Duration) -> i64 {

@@ -7,6 +7,7 @@ mod dead_letters;
 mod faults;
 mod fixture;
 mod flaky;
+mod readme;
 mod real_catalogue;
 mod settling;
 mod upstream;
