@@ -265,7 +265,11 @@ mod tests {
         for document in [include_str!("../../README.md"), include_str!("../../docs/architecture.md")] {
             for line in document.lines().filter(|line| line.starts_with("bottles ")) {
                 let parsed = Cli::try_parse_from(line.split_whitespace());
-                assert!(parsed.is_ok(), "{line}: {}", parsed.err().map(|error| error.to_string()).unwrap_or_default());
+                assert!(
+                    parsed.is_ok(),
+                    "{line}: {}",
+                    parsed.err().map(|error| error.to_string()).unwrap_or_default()
+                );
                 seen += 1;
             }
         }
@@ -278,8 +282,10 @@ mod tests {
         let options: Vec<_> = command
             .get_subcommands()
             .chain([&command])
-            .flat_map(|command| command.get_arguments())
-            .filter_map(|argument| Some((argument.get_env()?.to_str()?, format!("--{}", argument.get_long()?))))
+            .flat_map(clap::Command::get_arguments)
+            .filter_map(|argument| {
+                Some((argument.get_env()?.to_str()?, format!("--{}", argument.get_long()?)))
+            })
             .collect();
         for variable in config::VARIABLES {
             assert!(
@@ -289,6 +295,8 @@ mod tests {
                 variable.option
             );
         }
-        assert!(options.iter().all(|(name, _)| config::VARIABLES.iter().any(|variable| variable.name == *name)));
+        assert!(
+            options.iter().all(|(name, _)| config::VARIABLES.iter().any(|variable| variable.name == *name))
+        );
     }
 }

@@ -1,46 +1,86 @@
 //! Puts image indexes in place once their bottles are there.
 
 use bytes::Bytes;
+use futures_util::{StreamExt, TryStreamExt, stream};
 
-use crate::bottle::{Digest, ObjectKey};
+use crate::bottle::{Digest, ImagePath, ImageTag, ObjectKey};
 use crate::manifest::{Image, IndexRecord, Manifest, State};
 use crate::registry::ImageIndex;
 use crate::store::{Condition, Store, StoreError};
 
+/// An index whose bottles are all accounted for.
+struct Ready<'a> {
+    path: &'a ImagePath,
+    image: &'a Image,
+    tag: &'a ImageTag,
+    index: &'a IndexRecord,
+    staged: &'a ObjectKey,
+}
+
+/// What became of an index that was ready.
+enum Fate {
+    Placed,
+    /// The index in place is needed still.
+    Waits,
+    /// What was staged is gone.
+    Gone,
+}
+
+/// Indexes are put in place so many at once.
+const AT_ONCE: usize = 16;
+
 /// Puts in place what may be; the staged objects that are no longer needed.
 pub(super) async fn place(store: &dyn Store, manifest: &mut Manifest) -> Result<Vec<ObjectKey>, StoreError> {
+    let ready: Vec<Ready<'_>> = manifest.images.iter().flat_map(|(path, image)| ready(path, image)).collect();
+    let fates: Vec<(ImagePath, ImageTag, ObjectKey, Fate)> = stream::iter(ready)
+        .map(|ready| async move {
+            let fate = place_one(store, &ready).await?;
+            Ok::<_, StoreError>((ready.path.clone(), ready.tag.clone(), ready.staged.clone(), fate))
+        })
+        .buffer_unordered(AT_ONCE)
+        .try_collect()
+        .await?;
+
     let mut done = Vec::new();
-    for (path, image) in &mut manifest.images {
-        let ready: Vec<_> = image
-            .indexes
-            .iter()
-            .filter(|(_, index)| index.staged.is_some() && is_settled(image, index))
-            .map(|(tag, _)| tag.clone())
-            .collect();
-        for tag in ready {
-            let key = ObjectKey::index(path, &tag);
-            let Some(staged) = image.indexes.get(&tag).and_then(|index| index.staged.clone()) else {
-                continue;
-            };
-            let Some(object) = store.get(&staged).await? else {
-                tracing::error!(object.key = %staged, "a staged image index is gone: the next plan reads it again");
+    for (path, tag, staged, fate) in fates {
+        let Some(image) = manifest.images.get_mut(&path) else { continue };
+        match fate {
+            Fate::Waits => {}
+            Fate::Gone => {
                 image.indexes.remove(&tag);
                 manifest.planned = None;
-                continue;
-            };
-            if !may_replace(store, &key, &object.body, image, &image.indexes[&tag]).await? {
-                tracing::debug!(object.key = %key, "waits: the index in place names held bottles that the new one doesn't");
-                continue;
             }
-            store.put(&key, object.body.into(), Condition::Always).await?;
-            if let Some(index) = image.indexes.get_mut(&tag) {
-                index.staged = None;
-                index.awaits.clear();
+            Fate::Placed => {
+                if let Some(index) = image.indexes.get_mut(&tag) {
+                    index.staged = None;
+                    index.awaits.clear();
+                }
+                done.push(staged);
             }
-            done.push(staged);
         }
     }
     Ok(done)
+}
+
+fn ready<'a>(path: &'a ImagePath, image: &'a Image) -> impl Iterator<Item = Ready<'a>> {
+    image.indexes.iter().filter_map(move |(tag, index)| {
+        let staged = index.staged.as_ref().filter(|_| is_settled(image, index))?;
+        Some(Ready { path, image, tag, index, staged })
+    })
+}
+
+async fn place_one(store: &dyn Store, ready: &Ready<'_>) -> Result<Fate, StoreError> {
+    let key = ObjectKey::index(ready.path, ready.tag);
+    let Some(object) = store.get(ready.staged).await? else {
+        tracing::error!(object.key = %ready.staged, "a staged image index is gone: the next plan reads it again");
+        return Ok(Fate::Gone);
+    };
+    if !may_replace(store, &key, &object.body, ready.image, ready.index).await? {
+        tracing::debug!(object.key = %key, "waits: the index in place names held bottles that the new one doesn't");
+        return Ok(Fate::Waits);
+    }
+    store.put(&key, object.body.into(), Condition::Always).await?;
+    Ok(Fate::Placed)
 }
 
 /// Whether each awaited bottle is held or given up on.

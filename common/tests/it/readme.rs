@@ -16,5 +16,8 @@ fn readme_has_the_table_of_variables() {
         std::fs::write(PATH, format!("{before}{BEGIN}{expected}{END}{after}")).unwrap();
         return;
     }
-    assert!(found == expected, "the table in README.md is out of date: UPDATE_README=1 cargo test -p common --test it readme");
+    assert!(
+        found == expected,
+        "the table in README.md is out of date: UPDATE_README=1 cargo test -p common --test it readme"
+    );
 }
