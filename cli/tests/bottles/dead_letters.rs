@@ -1,7 +1,8 @@
 //! One bad bottle harms only itself, and can be looked at, sent back and dropped.
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
+use jiff::Timestamp;
 use rusqlite::Connection;
 use serde_json::{Value, json};
 use testbed::{ExpectedBottle, Fault, Spec, Times};
@@ -55,9 +56,8 @@ fn dead_letters_are_listed_with_reason_attempts_and_time() {
     for letter in list(&answer, "/letters") {
         assert!(number(letter, "/attempts") >= 1);
         assert_eq!(letter["tags"], json!(["x86_64_linux"]));
-        let at: SystemTime = text(letter, "/at").parse::<Timestamp>().unwrap().0;
-        let ago = SystemTime::now().duration_since(at).unwrap();
-        assert!(ago < Duration::from_mins(10), "{ago:?}");
+        let ago = Timestamp::now().duration_since(text(letter, "/at").parse().unwrap());
+        assert!(!ago.is_negative() && ago.as_mins() < 10, "{ago:?}");
         let digest = text(letter, "/digest");
         assert!(text(letter, "/detail").contains(digest), "{letter:#}");
     }
@@ -65,7 +65,8 @@ fn dead_letters_are_listed_with_reason_attempts_and_time() {
     assert_eq!(mirror.json(&["dead-letters", "list"]), answer);
 
     let people = mirror.run(&["dead-letters", "list"]).expect(3).stdout;
-    for word in ["oniguruma 6.9.10 x86_64_linux", "not-found", "wrong-digest", "1 attempt", "2 dead letters"] {
+    for word in ["oniguruma 6.9.10 x86_64_linux", "not-found", "wrong-digest", "1 attempt", "2 dead letters"]
+    {
         assert!(people.contains(word), "no {word:?} in {people}");
     }
 }
@@ -152,14 +153,26 @@ fn a_bottle_on_a_host_that_is_not_allowed_is_dead_lettered() {
 }
 
 #[test]
+fn a_warning_says_which_bottle_it_is_about() {
+    let mirror = Mirror::of(Spec::uniform(2, 3, 5_000, &["x86_64_linux"]));
+    let bad = &mirror.upstream.expected()[1];
+    let elsewhere = Fault::RedirectTo("http://127.0.0.1:9/blob".to_owned());
+    mirror.upstream.faults().set(&format!("registry:*{}", bad.digest), elsewhere, Times::Always);
+    // As it is logged where nobody asked for more.
+    let output = mirror.run(&["sync"]).expect(3);
+    let named = output.stderr.contains(&bad.formula) || output.stderr.contains(&bad.digest);
+    assert!(named, "{output}");
+}
+
+#[test]
 fn a_message_that_is_none_of_ours_is_dead_lettered_alone() {
     let mirror = Mirror::of(Spec::demo(1));
     // Makes the queue, with nothing on it yet but what is put there now.
     mirror.sync(0, &["--formula", "tree"]);
     let newer = json!({"version": 999, "anything": "else"}).to_string();
-    put(&mirror, "small", "no JSON at all", 0);
-    put(&mirror, "small", &newer, 0);
-    put(&mirror, "large", "", 0);
+    put(&mirror, "small", "no JSON at all");
+    put(&mirror, "small", &newer);
+    put(&mirror, "large", "");
 
     let report = mirror.sync(3, &[]);
     assert_eq!(number(&report, "/dead_letters"), 3);
@@ -177,16 +190,15 @@ fn a_message_that_is_none_of_ours_is_dead_lettered_alone() {
 #[test]
 fn a_message_that_was_in_hand_at_too_many_deaths_is_set_aside() {
     let mirror = Mirror::of(Spec::uniform(2, 3, 5_000, &["x86_64_linux"]));
-    let mut sync = mirror.start(&["sync"]);
     mirror.upstream.faults().set("cdn:*", Fault::Delay(Duration::from_secs(20)), Times::Always);
-    sync.until("a bottle was asked for", || mirror.blob_requests() >= 3);
+    let mut sync = mirror.start(&["sync"]);
+    sync.until("all bottles were asked for", || mirror.upstream.log().count("cdn:*") == 3);
     assert!(sync.kill());
     mirror.upstream.faults().clear();
     let bad = mirror.upstream.expected().remove(0);
     let like = format!("%{}%", bad.digest);
-    let changed = queue(&mirror)
-        .execute("UPDATE messages SET crashes = 1000 WHERE body LIKE ?1", [&like])
-        .unwrap();
+    let changed =
+        queue(&mirror).execute("UPDATE messages SET crashes = 1000 WHERE body LIKE ?1", [&like]).unwrap();
     assert_eq!(changed, 1);
 
     mirror.sync(3, &[]);
@@ -201,13 +213,9 @@ fn queue(mirror: &Mirror) -> Connection {
     Connection::open(mirror.path("_sync/queue.sqlite")).unwrap()
 }
 
-fn put(mirror: &Mirror, name: &str, body: &str, crashes: u32) {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis();
-    queue(mirror)
-        .execute(
-            "INSERT INTO messages (queue, body, attributes, sent_at, visible_at, crashes)
-             VALUES (?1, ?2, '{}', ?3, ?3, ?4)",
-            (name, body, i64::try_from(now).unwrap(), crashes),
-        )
-        .unwrap();
+fn put(mirror: &Mirror, name: &str, body: &str) {
+    const SEND: &str = "INSERT INTO messages (queue, body, attributes, sent_at, visible_at)
+                        VALUES (?1, ?2, '{}', ?3, ?3)";
+    let now = Timestamp::now().as_millisecond();
+    queue(mirror).execute(SEND, (name, body, now)).unwrap();
 }

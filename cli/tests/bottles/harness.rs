@@ -176,13 +176,19 @@ impl Running {
         }
     }
 
+    /// Its output, once it has ended by itself.
     pub(crate) fn wait(mut self) -> Output {
+        let status = self.until_ended();
+        let output = self.take(status.code().unwrap_or(-1));
+        assert!(status.code().is_some(), "it was ended by a signal: {status}\n{output}");
+        output
+    }
+
+    /// Waits for its end, by a signal or by itself.
+    pub(crate) fn until_ended(&mut self) -> ExitStatus {
         loop {
             if let Some(status) = self.ended() {
-                let code = status.code().unwrap_or(-1);
-                let output = self.take(code);
-                assert!(status.code().is_some(), "it was ended by a signal: {status}\n{output}");
-                return output;
+                return status;
             }
             self.check_limit("its end");
             thread::sleep(Duration::from_millis(2));
@@ -198,7 +204,7 @@ impl Running {
     }
 
     fn take(&mut self, code: i32) -> Output {
-        let mut text = |pipe: Option<JoinHandle<String>>| pipe.unwrap().join().unwrap();
+        let text = |pipe: Option<JoinHandle<String>>| pipe.unwrap().join().unwrap();
         let (stdout, stderr) = (text(self.stdout.take()), text(self.stderr.take()));
         Output { code, stdout, stderr, took: self.started.elapsed() }
     }
@@ -231,7 +237,10 @@ impl std::fmt::Display for Output {
 
 /// The text at a JSON pointer.
 pub(crate) fn text<'a>(value: &'a Value, pointer: &str) -> &'a str {
-    value.pointer(pointer).and_then(Value::as_str).unwrap_or_else(|| panic!("no text at {pointer}: {value:#}"))
+    value
+        .pointer(pointer)
+        .and_then(Value::as_str)
+        .unwrap_or_else(|| panic!("no text at {pointer}: {value:#}"))
 }
 
 /// The number at a JSON pointer.

@@ -125,18 +125,11 @@ impl Mirror {
         self.check_holds(|_| true);
     }
 
-    /// The same for a part of what upstream publishes.
+    /// The same for a part of what upstream publishes, with the image indexes of it.
     pub(crate) fn check_holds(&self, wanted: impl Fn(&ExpectedBottle) -> bool) {
-        let visible = Inspector::default().look(&self.dir());
-        let expected: Vec<_> = self.upstream.expected().into_iter().filter(wanted).collect();
-        let keys: BTreeSet<_> = expected.iter().map(|bottle| bottle.key.clone()).collect();
-        let missing: Vec<_> = keys.difference(&visible.blobs).collect();
-        let surplus: Vec<_> = visible.blobs.difference(&keys).collect();
-        assert!(missing.is_empty() && surplus.is_empty(), "missing: {missing:#?}\nsurplus: {surplus:#?}");
+        let (visible, expected) = self.check_bottles(wanted);
         let mut indexes = BTreeSet::new();
         for bottle in &expected {
-            let held = fs::read(self.path(&bottle.key)).unwrap();
-            assert!(self.upstream.content(&bottle.digest).unwrap() == held, "{} differs", bottle.key);
             let index = format!("v2/homebrew/core/{}/manifests/{}", bottle.image, bottle.image_tag);
             if indexes.insert(index.clone()) {
                 let held = fs::read(self.path(&index)).unwrap_or_else(|error| panic!("{index}: {error}"));
@@ -144,13 +137,37 @@ impl Mirror {
             }
         }
         assert_eq!(visible.indexes.into_keys().collect::<BTreeSet<_>>(), indexes);
+    }
+
+    /// The same for the bottles alone.
+    pub(crate) fn check_bottles(
+        &self,
+        wanted: impl Fn(&ExpectedBottle) -> bool,
+    ) -> (Visible, Vec<ExpectedBottle>) {
+        let visible = Inspector::default().look(&self.dir());
+        let expected: Vec<_> = self.upstream.expected().into_iter().filter(wanted).collect();
+        let keys: BTreeSet<_> = expected.iter().map(|bottle| bottle.key.clone()).collect();
+        let missing: Vec<_> = keys.difference(&visible.blobs).collect();
+        let surplus: Vec<_> = visible.blobs.difference(&keys).collect();
+        assert!(missing.is_empty() && surplus.is_empty(), "missing: {missing:#?}\nsurplus: {surplus:#?}");
+        for bottle in &expected {
+            let held = fs::read(self.path(&bottle.key)).unwrap();
+            assert!(self.upstream.content(&bottle.digest).unwrap() == held, "{} differs", bottle.key);
+        }
         assert_eq!(self.upstream.log().violations(), Vec::<String>::new());
+        (visible, expected)
     }
 
     /// Panics if processes that ended left something half-done.
     pub(crate) fn check_no_leftovers(&self) {
-        for folder in ["_sync/tmp", "_sync/owners", "_sync/receipts"] {
-            let left: Vec<_> = fs::read_dir(self.path(folder)).unwrap().map(|one| one.unwrap().path()).collect();
+        self.check_nothing_in(&["_sync/tmp", "_sync/owners", "_sync/receipts"]);
+    }
+
+    /// Panics if there are files in one of these folders of the mirror.
+    pub(crate) fn check_nothing_in(&self, folders: &[&str]) {
+        for folder in folders {
+            let left: Vec<_> =
+                fs::read_dir(self.path(folder)).unwrap().map(|one| one.unwrap().path()).collect();
             assert!(left.is_empty(), "left in {folder}: {left:?}");
         }
     }
@@ -178,7 +195,8 @@ impl Mirror {
     /// How often the fetch of a bottle was begun: the later ranges of one don't count.
     pub(crate) fn fetches(&self) -> usize {
         let entries = self.upstream.log().entries();
-        let begins = |range: &Option<String>| range.as_ref().is_none_or(|range| range.starts_with("bytes=0-"));
+        let begins =
+            |range: &Option<String>| range.as_ref().is_none_or(|range| range.starts_with("bytes=0-"));
         entries.iter().filter(|entry| entry.server == testbed::Server::Cdn && begins(&entry.range)).count()
     }
 }

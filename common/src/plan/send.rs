@@ -67,7 +67,9 @@ impl Batch {
             .map(|index| {
                 let folder = &folder;
                 async move {
-                    let staged = ObjectKey::sync(&format!("{folder}/{}.json", index.draft.sha256))
+                    // One flat folder, whatever the depth of the key that it waits for.
+                    let name = Digest::of(ObjectKey::index(&index.image, &index.tag).as_str().as_bytes());
+                    let staged = ObjectKey::sync(&format!("{folder}/{name}.json"))
                         .map_err(|error| StoreError::Refused { key: error.value, why: error.why })?;
                     let body = index.draft.index.bytes().clone();
                     store.put(&staged, body.into(), Condition::Always).await?;
