@@ -15,7 +15,7 @@ use url::Url;
 
 /// A private copy of Homebrew's bottles that `brew` installs from.
 #[derive(Parser)]
-#[command(name = "bottles", version, about, long_about = None, after_help = EXIT_CODES)]
+#[command(name = "bottles", version, after_help = EXIT_CODES)]
 struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -107,12 +107,6 @@ pub(crate) struct PlanOptions {
     #[arg(long, value_name = "DIR", env = config::TO.name)]
     pub(crate) to: Option<PathBuf>,
 
-    #[command(flatten)]
-    pub(crate) selection: SelectionOptions,
-
-    #[command(flatten)]
-    pub(crate) upstream: UpstreamOptions,
-
     /// Larger bottles go to the large queue
     #[arg(long, value_name = "SIZE", env = config::SIZE_THRESHOLD.name, default_value = config::SIZE_THRESHOLD.default)]
     pub(crate) size_threshold: ByteSize,
@@ -124,6 +118,12 @@ pub(crate) struct PlanOptions {
     /// Print one JSON object
     #[arg(long)]
     pub(crate) json: bool,
+
+    #[command(flatten)]
+    pub(crate) selection: SelectionOptions,
+
+    #[command(flatten)]
+    pub(crate) upstream: UpstreamOptions,
 }
 
 #[derive(Args)]
@@ -131,6 +131,10 @@ pub(crate) struct SyncOptions {
     /// The mirror's folder
     #[arg(long, value_name = "DIR", env = config::TO.name)]
     pub(crate) to: PathBuf,
+
+    /// Print one JSON object at the end, and no progress
+    #[arg(long)]
+    pub(crate) json: bool,
 
     #[command(flatten)]
     pub(crate) selection: SelectionOptions,
@@ -140,10 +144,6 @@ pub(crate) struct SyncOptions {
 
     #[command(flatten)]
     pub(crate) pipeline: PipelineOptions,
-
-    /// Print one JSON object at the end, and no progress
-    #[arg(long)]
-    pub(crate) json: bool,
 }
 
 /// How the work is spread.

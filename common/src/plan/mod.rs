@@ -436,13 +436,27 @@ impl<'a> Writer<'a> {
         self.run.formulae = report.formulae as u64;
         self.run.problems = (report.problems.len() + report.skipped.len()) as u64;
         self.run.planned = complete;
-        self.run.small = self.run.small + report.small;
-        self.run.large = self.run.large + report.large;
+        (self.run.small, self.run.large) = self.planned();
         if complete && !self.manifest.runs.contains_key(&self.run.id) {
             self.run.outcome = Some(Outcome::nothing(now));
         }
         self.run.save(&*self.planner.store).await?;
         Ok(())
+    }
+
+    /// What this run asked for, by lane. From the manifest, since a plan that
+    /// was cut short and gone on with asked for more than this process knows.
+    fn planned(&self) -> (Count, Count) {
+        let (mut small, mut large) = (Count::default(), Count::default());
+        for record in self.manifest.images.values().flat_map(|image| image.bottles.values()) {
+            if record.run == self.run.id {
+                match self.planner.lane(record.size) {
+                    Lane::Small => small.add(record.size),
+                    Lane::Large => large.add(record.size),
+                }
+            }
+        }
+        (small, large)
     }
 
     /// Changes the manifest; again from the read if someone else did meanwhile.

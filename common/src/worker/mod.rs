@@ -14,6 +14,7 @@ use serde::Serialize;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
+use tracing::Instrument as _;
 
 use crate::clock::Clock;
 use crate::dead_letter::{ByReason, Failure, Reason};
@@ -261,12 +262,15 @@ async fn attempt(
             return (Disposition::Dead { message: None, failure: failure(reason, &error) }, None);
         }
     };
-    let transfer = AssertUnwindSafe(mirror.mirror(&message, abort)).catch_unwind();
-    let outcome = transfer.await.unwrap_or_else(|panic| Err(MirrorError::Panicked(describe(&panic))));
     let span = tracing::info_span!(
         "bottle",
         run.id = %message.run, message.id = delivery.id, bottle.digest = %message.digest, formula = %message.formula
     );
+    let transfer = AssertUnwindSafe(mirror.mirror(&message, abort)).catch_unwind();
+    let outcome = transfer
+        .instrument(span.clone())
+        .await
+        .unwrap_or_else(|panic| Err(MirrorError::Panicked(describe(&panic))));
     let _entered = span.enter();
     let error = match outcome {
         Ok(mirrored) => {

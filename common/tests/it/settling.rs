@@ -145,7 +145,10 @@ async fn a_plan_that_runs_out_of_time_is_gone_on_with() {
     assert!(second.complete);
     assert_eq!(second.run, first.run);
     fixture.drain().await;
-    assert_eq!(fixture.settle().await.settled.len(), 1);
+    let settled = fixture.settle().await.settled;
+    assert_eq!(settled.len(), 1);
+    // The record speaks of both parts.
+    assert_eq!(settled[0].small.bottles, fixture.expected().len() as u64);
     fixture.assert_whole(&[]).await;
 }
 
