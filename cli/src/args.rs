@@ -245,7 +245,7 @@ const LEAST_MEMORY: u64 = 2 * common::mirror::PART_SIZE;
 fn memory(text: &str) -> Result<ByteSize, String> {
     let size: ByteSize = text.parse().map_err(|error| format!("{error}"))?;
     if size.0 < LEAST_MEMORY {
-        return Err(format!("at least {} are needed", ByteSize(LEAST_MEMORY)));
+        return Err(format!("at least {}MiB are needed", LEAST_MEMORY >> 20));
     }
     Ok(size)
 }

@@ -86,10 +86,13 @@ fn describe(deed: Deed, letters: &[Letter], remaining: u64, options: &LetterOpti
             None => format!("a message of {} bytes", letter.letter.body.len()),
         };
         line(format_args!(
-            "{what}\n  {} on the {} queue, after {}, {:.0}\n  {}",
+            "{what}\n  {} on the {} queue{}, {:.0}\n  {}",
             failure.reason,
             letter.lane,
-            counted(u64::from(failure.attempts), "attempt"),
+            match failure.attempts {
+                0 => String::new(),
+                attempts => format!(", after {}", counted(u64::from(attempts), "attempt")),
+            },
             failure.at,
             failure.detail
         ));

@@ -108,8 +108,7 @@ pub(crate) async fn run(options: DemoOptions) -> anyhow::Result<Exit> {
 /// An empty folder; one of an earlier demo is removed, anyone else's is not.
 fn prepare(dir: &Path) -> anyhow::Result<()> {
     if dir.join(MARK).is_file() {
-        fs::remove_dir_all(dir)
-            .with_context(|| format!("the earlier demo in {} can't be removed", dir.display()))?;
+        clear(dir).with_context(|| format!("the earlier demo in {} can't be removed", dir.display()))?;
     }
     let is_empty = match fs::read_dir(dir) {
         Ok(mut entries) => entries.next().is_none(),
@@ -128,6 +127,19 @@ fn prepare(dir: &Path) -> anyhow::Result<()> {
         .with_context(|| format!("{} can't be made", dir.display()))?;
     fs::write(&mark, "The next `bottles demo` may replace this folder.\n")?;
     Ok(())
+}
+
+/// Empties a folder, its mark last: one that was cleared half-way is still a demo's.
+fn clear(dir: &Path) -> std::io::Result<()> {
+    let system = dir.join("_sync");
+    for entry in fs::read_dir(dir)?.chain(fs::read_dir(&system)?) {
+        let path = entry?.path();
+        if path == system || path == dir.join(MARK) {
+            continue;
+        }
+        if path.is_dir() { fs::remove_dir_all(path)? } else { fs::remove_file(path)? }
+    }
+    fs::remove_dir_all(system)
 }
 
 fn upstream_options(upstream: &Upstream) -> anyhow::Result<UpstreamOptions> {

@@ -34,7 +34,8 @@ fn main() -> ExitCode {
 
 async fn run(invocation: Invocation) -> anyhow::Result<Exit> {
     let Invocation { command, log, log_format } = invocation;
-    common::telemetry::init(&log, log_format, std::io::stderr().is_terminal(), progress::LogWriter)?;
+    common::telemetry::init(&log, log_format, std::io::stderr().is_terminal(), progress::LogWriter)
+        .map_err(|error| output::Usage(format!("--log: {error}")))?;
     match command {
         Command::Demo(options) => demo::run(options).await,
         Command::Plan(options) => plan::run(options).await,

@@ -7,6 +7,7 @@ use serde::Serialize;
 use crate::args::PlanOptions;
 use crate::local::{self, Local};
 use crate::output::{self, Exit, counted, grouped, line};
+use crate::stop;
 
 /// How many names of a list are shown.
 const SHOWN: usize = 20;
@@ -28,7 +29,9 @@ pub(crate) async fn run(options: PlanOptions) -> anyhow::Result<Exit> {
     let mirror = Local::open(existing.unwrap_or(scratch.path()))?;
 
     let planner = mirror.planner(upstream, selection, &options.upstream, options.size_threshold.0);
-    let report = planner.plan(Mode::DryRun { sizes: !options.no_sizes }).await?;
+    let cancel = stop::on_signals()?;
+    let planning = cancel.run_until_cancelled(planner.plan(Mode::DryRun { sizes: !options.no_sizes }));
+    let Some(report) = planning.await.transpose()? else { anyhow::bail!("stopped") };
     if options.json {
         output::json(&Answer { report: &report, size_threshold: options.size_threshold })?;
     } else {

@@ -109,6 +109,9 @@ fn describe_run(run: &RunRecord, answer: &Answer) {
         format!("planned {}, {}", counted(planned.bottles, "bottle"), ByteSize(planned.bytes))
     };
     match &run.outcome {
+        Some(_) if run.unchanged => {
+            line(format_args!("             {what}; {} ago", ago(answer.seconds_since_settled.unwrap_or(0))));
+        }
         Some(outcome) => line(format_args!(
             "             {what}; settled {} ago: {} held, {} dead, {} lost",
             ago(answer.seconds_since_settled.unwrap_or(0)),

@@ -63,8 +63,13 @@ pub fn sweep(folder: &Path) -> io::Result<()> {
     for entry in fs::read_dir(folder)? {
         let entry = entry?;
         let name = entry.file_name();
-        if let Some(id) = name.to_str().and_then(|name| name.strip_suffix(".lock"))
-            && is_dead(folder, id)
+        if name.to_str().and_then(|name| name.strip_suffix(".lock")).is_none() {
+            continue;
+        }
+        // Removed while it is locked: a process that is just announcing itself
+        // waits for the lock, finds its file gone, and begins again.
+        if let Ok(file) = File::open(entry.path())
+            && file.try_lock().is_ok()
         {
             let _ = fs::remove_file(entry.path());
         }

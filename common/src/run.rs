@@ -13,14 +13,14 @@ use crate::bottle::{InvalidName, ObjectKey, serde_as_text};
 use crate::dead_letter::ByReason;
 use crate::store::{Condition, Store, StoreError};
 
-/// A run's name; later runs sort after earlier ones: `20261123T101500Z-3fa8`.
+/// A run's name; later runs sort after earlier ones: `20261123T101500123Z-3fa8`.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct RunId(Arc<str>);
 
 impl RunId {
     /// A new name for a run that starts `now`.
     pub fn new(now: Timestamp) -> Self {
-        Self(format!("{}-{:04x}", now.strftime("%Y%m%dT%H%M%SZ"), random() & 0xffff).into())
+        Self(format!("{}-{:04x}", now.strftime("%Y%m%dT%H%M%S%3fZ"), random() & 0xffff).into())
     }
 
     /// The name as text.

@@ -90,12 +90,6 @@ fn a_killed_sync_ends_with_the_expected_mirror() {
     let most = mirror.distinct_keys() + kills * IN_FLIGHT;
     assert!(mirror.fetches() <= most, "{} fetches, and {most} at most", mirror.fetches());
 
-    println!(
-        "waves {published} keys {} fetches {} kills {kills} entries {}",
-        mirror.distinct_keys(),
-        mirror.fetches(),
-        mirror.upstream.log().entries().len()
-    );
     mirror.upstream.log().clear();
     mirror.run(&SYNC).expect(0);
     assert_eq!((mirror.blob_requests(), mirror.index_requests()), (0, 0));

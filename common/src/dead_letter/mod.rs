@@ -94,7 +94,7 @@ pub struct Failure {
     pub reason: Reason,
     /// In a sentence, without signed URLs; at most [`LONGEST_DETAIL`] bytes.
     pub detail: String,
-    /// How often the message was received.
+    /// How often the message was received; zero where nobody knows.
     pub attempts: u32,
     /// When it was given up on.
     pub at: Timestamp,
@@ -156,7 +156,7 @@ impl DeadLetter {
             None => Failure {
                 reason: Reason::Crashed,
                 detail: "no process lived long enough to say why".to_owned(),
-                attempts: delivery.receives.saturating_sub(1),
+                attempts: attribute("attempts").and_then(|text| text.parse().ok()).unwrap_or(0),
                 at: delivery.sent_at,
             },
         };

@@ -69,6 +69,7 @@ impl MirrorError {
                 Upstream::HostNotAllowed { .. } => Consequence::GiveUp(Reason::HostNotAllowed),
                 Upstream::Status { .. } => Consequence::TryLater(Reason::UpstreamFailing),
                 Upstream::Transport { .. } => Consequence::TryLater(Reason::UpstreamUnreachable),
+                Upstream::RangeRefused { .. } => Consequence::TryLater(Reason::UpstreamUnexpected),
                 Upstream::Unexpected { .. }
                 | Upstream::BadRedirect { .. }
                 | Upstream::MalformedIndex { .. }

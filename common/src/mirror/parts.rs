@@ -42,7 +42,15 @@ impl Mirror {
             budget: self.budget.clone(),
             tasks: JoinSet::new(),
         };
-        let transfer = self.transfer(bottle, part_size, &mut writes);
+        let transfer = async {
+            match self.transfer(bottle, part_size, &mut writes).await {
+                // Several servers behind one name, of which some take no ranges.
+                Err(MirrorError::Upstream(Error::RangeRefused { .. })) => {
+                    self.transfer_in_one(bottle, part_size, &mut writes).await
+                }
+                outcome => outcome,
+            }
+        };
         let mut outcome = cancel.run_until_cancelled(transfer).await.unwrap_or(Err(MirrorError::Cancelled));
         // No write may still be under way when the upload ends, either way.
         if outcome.is_ok()
@@ -105,11 +113,7 @@ impl Mirror {
             .retrying(|| async {
                 match self.upstream.open(bottle.url, Some(range)).await? {
                     Opened::Part(download) => self.read(download, range.end - range.start).await,
-                    // It took ranges a moment ago: another server behind the same name.
-                    Opened::Whole(download) => Err(Error::Transport {
-                        what: download.what().to_owned(),
-                        cause: "it no longer answers range requests".to_owned(),
-                    }),
+                    Opened::Whole(download) => Err(Error::RangeRefused { what: download.what().to_owned() }),
                 }
             })
             .await?;

@@ -164,7 +164,8 @@ impl Planner {
     pub async fn plan(&self, mode: Mode) -> Result<PlanReport, PlanError> {
         let started_at = self.clock.now();
         let (manifest, version) = manifest::load(&*self.store).await?;
-        let known = self.known_catalogue(&manifest);
+        // A dry run tells all that there is to tell, and so reads it all.
+        let known = if mode == Mode::Queue { self.known_catalogue(&manifest) } else { None };
         let url = self.catalogue_url();
         let answer = self
             .upstream
@@ -172,7 +173,7 @@ impl Planner {
             .await
             .map_err(|source| PlanError::Catalogue { url: url.clone(), source })?;
         let (catalogue, validators) = match answer {
-            CatalogueAnswer::Unchanged => return self.unchanged(mode, started_at).await,
+            CatalogueAnswer::Unchanged => return self.unchanged(started_at).await,
             CatalogueAnswer::Fresh { catalogue, validators } => (catalogue, validators),
         };
         for Skipped { name, why } in catalogue.skipped() {
@@ -274,17 +275,13 @@ impl Planner {
 
     /// A run that finds nothing changed is recorded too: it shows that the
     /// mirror is alive.
-    async fn unchanged(&self, mode: Mode, started_at: jiff::Timestamp) -> Result<PlanReport, PlanError> {
-        let mut report = PlanReport { unchanged: true, ..PlanReport::new() };
-        if mode == Mode::Queue {
-            let mut run = RunRecord::begin(RunId::new(started_at), started_at);
-            run.unchanged = true;
-            run.planned = true;
-            run.outcome = Some(Outcome::nothing(self.clock.now()));
-            run.save(&*self.store).await?;
-            report.run = Some(run.id);
-        }
-        Ok(report)
+    async fn unchanged(&self, started_at: jiff::Timestamp) -> Result<PlanReport, PlanError> {
+        let mut run = RunRecord::begin(RunId::new(started_at), started_at);
+        run.unchanged = true;
+        run.planned = true;
+        run.outcome = Some(Outcome::nothing(self.clock.now()));
+        run.save(&*self.store).await?;
+        Ok(PlanReport { unchanged: true, run: Some(run.id), ..PlanReport::new() })
     }
 
     fn lane(&self, size: u64) -> Lane {
@@ -397,8 +394,9 @@ impl<'a> Writer<'a> {
     /// Stages, sends, and only then records.
     async fn flush(&mut self) -> Result<(), PlanError> {
         let mut batch = std::mem::take(&mut self.batch);
-        let sent_at = self.planner.clock.now();
         batch.stage(&*self.planner.store, &self.run.id).await?;
+        // Before any of them can be worked on: what is reported of them is later.
+        let sent_at = self.planner.clock.now();
         batch.send(self.planner).await?;
         let run = self.run.id.clone();
         self.change(|manifest| {

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use futures_util::{StreamExt, TryStreamExt, stream};
+use futures_util::{FutureExt, StreamExt, TryStreamExt, stream};
 use jiff::Timestamp;
 
 use crate::bottle::{Digest, FormulaName, ImagePath, ImageTag, ObjectKey, Origin};
@@ -39,6 +39,18 @@ struct PlannedIndex {
     awaits: Vec<Digest>,
 }
 
+impl PlannedIndex {
+    async fn stage(&mut self, store: &dyn Store, folder: &str) -> Result<(), StoreError> {
+        // One flat folder, whatever the depth of the key that it waits for.
+        let name = Digest::of(ObjectKey::index(&self.image, &self.tag).as_str().as_bytes());
+        let staged = ObjectKey::sync(&format!("{folder}/{name}.json"))
+            .map_err(|error| StoreError::Refused { key: error.value, why: error.why })?;
+        store.put(&staged, self.draft.index.bytes().clone().into(), Condition::Always).await?;
+        self.staged = Some(staged);
+        Ok(())
+    }
+}
+
 impl Batch {
     pub(super) fn formulae(&self) -> usize {
         self.formulae
@@ -63,23 +75,9 @@ impl Batch {
     /// Puts the image indexes where they wait for their bottles.
     pub(super) async fn stage(&mut self, store: &dyn Store, run: &RunId) -> Result<(), StoreError> {
         let folder = format!("{}/staged", run.folder());
-        stream::iter(&mut self.indexes)
-            .map(|index| {
-                let folder = &folder;
-                async move {
-                    // One flat folder, whatever the depth of the key that it waits for.
-                    let name = Digest::of(ObjectKey::index(&index.image, &index.tag).as_str().as_bytes());
-                    let staged = ObjectKey::sync(&format!("{folder}/{name}.json"))
-                        .map_err(|error| StoreError::Refused { key: error.value, why: error.why })?;
-                    let body = index.draft.index.bytes().clone();
-                    store.put(&staged, body.into(), Condition::Always).await?;
-                    index.staged = Some(staged);
-                    Ok(())
-                }
-            })
-            .buffer_unordered(WRITES_AT_ONCE)
-            .try_collect()
-            .await
+        let writes: Vec<_> =
+            self.indexes.iter_mut().map(|index| index.stage(store, &folder).boxed()).collect();
+        stream::iter(writes).buffer_unordered(WRITES_AT_ONCE).try_collect().await
     }
 
     /// Puts the messages on their queues.

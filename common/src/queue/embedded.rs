@@ -17,8 +17,16 @@ use super::{Delivery, Depth, Handle, Outgoing, Queue, QueueError};
 
 /// A process that dies with a message in its hands says nothing about the
 /// message (the power may have failed), so such a delivery doesn't count
-/// against it; but one that was in hand so often is set aside.
+/// against it. But one that was in hand so often is delivered as one that was
+/// received too often, for the worker to set aside; and if that one dies too,
+/// the queue sets it aside itself.
 pub const MOST_CRASHES: u32 = 25;
+
+/// Added to the number of receives of a message that was in hand at too many deaths.
+const TOO_OFTEN: u32 = 1000;
+
+/// How long to wait for another process's turn at the file to end.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Another process's messages are looked for this often.
 const POLL: Duration = Duration::from_millis(100);
@@ -71,14 +79,14 @@ impl Embedded {
         let owner = Owner::announce(owners).map_err(|error| fail(error.to_string()))?;
         let open = || -> rusqlite::Result<Connection> {
             let connection = Connection::open(file)?;
-            connection.busy_timeout(Duration::from_secs(30))?;
+            connection.busy_timeout(PATIENCE)?;
             connection.pragma_update(None, "journal_mode", "WAL")?;
             // A message that was sent must survive a power failure.
             connection.pragma_update(None, "synchronous", "FULL")?;
             connection.execute_batch(SCHEMA)?;
             Ok(connection)
         };
-        let connection = open().map_err(|error| fail(error.to_string()))?;
+        let connection = patiently(open).map_err(|error| fail(error.to_string()))?;
         let shared = Shared {
             connection: Mutex::new(connection),
             owner,
@@ -202,10 +210,11 @@ impl EmbeddedQueue {
                 // Only among those that would be received: a look at all of a
                 // long queue each time would make draining it quadratic.
                 let mut move_away = transaction.prepare_cached(
-                    "UPDATE messages SET queue = ?1, receipt = NULL, owner = NULL
+                    "UPDATE messages SET queue = ?1, receipt = NULL, owner = NULL, receives = 0,
+                         attributes = json_set(attributes, '$.attempts', CAST(receives + crashes AS TEXT))
                      WHERE id IN (SELECT id FROM messages WHERE queue = ?2 AND visible_at <= ?3
                                   ORDER BY visible_at, id LIMIT ?6)
-                       AND (receives >= ?4 OR crashes >= ?5)",
+                       AND (receives >= ?4 OR crashes > ?5)",
                 )?;
                 while move_away.execute(params![dead_letters, name, now, most_receives, MOST_CRASHES, limit])? > 0 {}
             }
@@ -213,7 +222,7 @@ impl EmbeddedQueue {
                 "UPDATE messages
                  SET receives = receives + 1, visible_at = ?3, owner = ?4, receipt = id || '.' || lower(hex(randomblob(8)))
                  WHERE id IN (SELECT id FROM messages WHERE queue = ?1 AND visible_at <= ?2 ORDER BY visible_at, id LIMIT ?5)
-                 RETURNING id, receipt, body, attributes, receives, sent_at",
+                 RETURNING id, receipt, body, attributes, receives, sent_at, crashes",
             )?;
             let rows = take.query_map(params![name, now, visible_at, shared.owner.id(), limit], |row| {
                 Ok(Delivery {
@@ -221,7 +230,7 @@ impl EmbeddedQueue {
                     handle: Handle(row.get(1)?),
                     body: row.get(2)?,
                     attributes: from_json(&row.get::<_, String>(3)?),
-                    receives: row.get(4)?,
+                    receives: row.get::<_, u32>(4)? + if row.get::<_, u32>(6)? < MOST_CRASHES { 0 } else { TOO_OFTEN },
                     sent_at: Timestamp::from_millisecond(row.get(5)?).unwrap_or(Timestamp::UNIX_EPOCH),
                 })
             })?;
@@ -278,6 +287,23 @@ impl EmbeddedQueue {
         match done.await {
             Ok(result) => result.map_err(|error| fail(error.to_string())),
             Err(error) => Err(fail(error.to_string())),
+        }
+    }
+}
+
+/// Tries again while another process has its turn: a change of the journal's
+/// mode, in a file that is just being made, does not wait by itself.
+fn patiently<T>(mut operation: impl FnMut() -> rusqlite::Result<T>) -> rusqlite::Result<T> {
+    let deadline = std::time::Instant::now() + PATIENCE;
+    loop {
+        match operation() {
+            Err(error)
+                if error.sqlite_error_code() == Some(rusqlite::ErrorCode::DatabaseBusy)
+                    && std::time::Instant::now() < deadline =>
+            {
+                std::thread::sleep(POLL);
+            }
+            outcome => return outcome,
         }
     }
 }
@@ -383,6 +409,11 @@ mod tests {
             let taken = pair(&other).0.receive(1, Duration::from_mins(10), Duration::ZERO).await.unwrap();
             assert_eq!(taken.len(), 1);
         }
+        // The next one is told, and dies too.
+        let other = open(&fixture.folder, &fixture.clock);
+        let taken = pair(&other).0.receive(1, Duration::from_mins(10), Duration::ZERO).await.unwrap();
+        assert!(taken[0].receives > conformance::MOST_RECEIVES);
+        drop(other);
         assert!(main.receive(1, Duration::from_secs(1), Duration::ZERO).await.unwrap().is_empty());
         assert_eq!(dead.depth().await.unwrap().visible, 1);
     }

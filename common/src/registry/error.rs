@@ -63,6 +63,12 @@ pub enum Error {
         /// Bytes that came, or that the server said would.
         actual: u64,
     },
+    /// A server that took a range a moment ago takes none now.
+    #[error("{what} is no longer served in ranges")]
+    RangeRefused {
+        /// Path and host of what was asked for.
+        what: String,
+    },
     /// The bytes are not the bottle.
     #[error("wrong digest: {0}")]
     WrongDigest(#[from] DigestMismatch),
@@ -114,6 +120,7 @@ impl Retryable for Error {
             // Wrong bytes are tried once more, but from scratch: `mirror` does that.
             Self::WrongSize { .. }
             | Self::WrongDigest(_)
+            | Self::RangeRefused { .. }
             | Self::NotFound { .. }
             | Self::Unauthorized { .. }
             | Self::Unexpected { .. }

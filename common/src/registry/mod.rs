@@ -68,16 +68,23 @@ impl UpstreamSettings {
 
 /// The client. Cheap to share behind an `Arc`.
 pub struct Upstream {
-    /// For the registry and its blobs: bytes as they are.
-    plain: reqwest::Client,
-    /// For the catalogue: compressed on the way.
-    compressed: reqwest::Client,
+    /// By way of the proxy that the environment names, if it does.
+    clients: Clients,
+    /// For this machine itself, which no proxy reaches.
+    loopback: Clients,
     routes: Routes,
     limit: RequestLimit,
     tokens: token::Tokens,
     retry: Policy,
     requests: AtomicU64,
     retries: AtomicU64,
+}
+
+struct Clients {
+    /// For the registry and its blobs: bytes as they are.
+    plain: reqwest::Client,
+    /// For the catalogue: compressed on the way.
+    compressed: reqwest::Client,
 }
 
 /// What tells whether the catalogue changed; upstream's own words, verbatim.
@@ -138,7 +145,7 @@ const MOST_HOPS: usize = 5;
 impl Upstream {
     /// A client; the error is a TLS configuration that can't be used.
     pub fn new(settings: UpstreamSettings) -> Result<Self, Error> {
-        let build = |compressed: bool| {
+        let build = |compressed: bool, proxied: bool| {
             let builder = reqwest::Client::builder()
                 .user_agent(concat!("bottles/", env!("CARGO_PKG_VERSION")))
                 .redirect(reqwest::redirect::Policy::none())
@@ -149,11 +156,12 @@ impl Upstream {
             // Parallel transfers over one HTTP/2 connection would share one
             // flow-control window and one TCP loss recovery.
             let builder = if compressed { builder } else { builder.http1_only() };
+            let builder = if proxied { builder } else { builder.no_proxy() };
             builder.build().map_err(|error| Error::transport("the HTTP client", error))
         };
         Ok(Self {
-            plain: build(false)?,
-            compressed: build(true)?,
+            clients: Clients { plain: build(false, true)?, compressed: build(true, true)? },
+            loopback: Clients { plain: build(false, false)?, compressed: build(true, false)? },
             limit: RequestLimit::new(settings.requests_per_second),
             routes: settings.routes,
             tokens: token::Tokens::default(),
@@ -321,7 +329,8 @@ impl Upstream {
         what: &str,
     ) -> Result<Response, Error> {
         let target = self.routes.resolve(url)?;
-        let client = if ask.compressed { &self.compressed } else { &self.plain };
+        let clients = if route::is_loopback(&target) { &self.loopback } else { &self.clients };
+        let client = if ask.compressed { &clients.compressed } else { &clients.plain };
         let mut request = client.request(method, target).headers(ask.headers.clone());
         if on_home {
             let mut value = HeaderValue::from_str(&format!("Bearer {}", self.tokens.for_path(url.path())))

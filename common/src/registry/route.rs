@@ -96,6 +96,16 @@ impl Routes {
     }
 }
 
+/// Whether a URL is of this machine itself.
+pub(super) fn is_loopback(url: &Url) -> bool {
+    match url.host() {
+        Some(url::Host::Ipv4(address)) => address.is_loopback(),
+        Some(url::Host::Ipv6(address)) => address.is_loopback(),
+        Some(url::Host::Domain(name)) => name == "localhost",
+        None => false,
+    }
+}
+
 impl FromStr for AllowedHost {
     type Err = InvalidRoute;
 

@@ -215,3 +215,16 @@ impl Outcome {
         Self { settled_at, held: run::Count::default(), dead: 0, reasons: ByReason::new(), lost: 0 }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A service may run them on any of its threads.
+    #[expect(dead_code, reason = "it only has to compile")]
+    fn settle_and_plan_may_move_between_threads(settler: &Settler, planner: &crate::plan::Planner) {
+        fn must_be_send(_: impl Send) {}
+        must_be_send(settler.settle());
+        must_be_send(planner.plan(crate::plan::Mode::Queue));
+    }
+}

@@ -1,7 +1,7 @@
 //! Puts image indexes in place once their bottles are there.
 
 use bytes::Bytes;
-use futures_util::{StreamExt, TryStreamExt, stream};
+use futures_util::{FutureExt, StreamExt, TryStreamExt, stream};
 
 use crate::bottle::{Digest, ImagePath, ImageTag, ObjectKey};
 use crate::manifest::{Image, IndexRecord, Manifest, State};
@@ -15,6 +15,14 @@ struct Ready<'a> {
     tag: &'a ImageTag,
     index: &'a IndexRecord,
     staged: &'a ObjectKey,
+}
+
+/// An index that was looked at, and what became of it.
+struct Placement {
+    path: ImagePath,
+    tag: ImageTag,
+    staged: ObjectKey,
+    fate: Fate,
 }
 
 /// What became of an index that was ready.
@@ -31,18 +39,18 @@ const AT_ONCE: usize = 16;
 
 /// Puts in place what may be; the staged objects that are no longer needed.
 pub(super) async fn place(store: &dyn Store, manifest: &mut Manifest) -> Result<Vec<ObjectKey>, StoreError> {
-    let ready: Vec<Ready<'_>> = manifest.images.iter().flat_map(|(path, image)| ready(path, image)).collect();
-    let fates: Vec<(ImagePath, ImageTag, ObjectKey, Fate)> = stream::iter(ready)
-        .map(|ready| async move {
-            let fate = place_one(store, &ready).await?;
-            Ok::<_, StoreError>((ready.path.clone(), ready.tag.clone(), ready.staged.clone(), fate))
-        })
-        .buffer_unordered(AT_ONCE)
-        .try_collect()
-        .await?;
+    // Boxed, and not mapped as they are polled: the compiler can't show of such
+    // a closure that its futures may move between threads.
+    let placements: Vec<_> = manifest
+        .images
+        .iter()
+        .flat_map(|(path, image)| ready(path, image))
+        .map(|ready| place_one(store, ready).boxed())
+        .collect();
+    let fates: Vec<Placement> = stream::iter(placements).buffer_unordered(AT_ONCE).try_collect().await?;
 
     let mut done = Vec::new();
-    for (path, tag, staged, fate) in fates {
+    for Placement { path, tag, staged, fate } in fates {
         let Some(image) = manifest.images.get_mut(&path) else { continue };
         match fate {
             Fate::Waits => {}
@@ -69,18 +77,23 @@ fn ready<'a>(path: &'a ImagePath, image: &'a Image) -> impl Iterator<Item = Read
     })
 }
 
-async fn place_one(store: &dyn Store, ready: &Ready<'_>) -> Result<Fate, StoreError> {
+async fn place_one(store: &dyn Store, ready: Ready<'_>) -> Result<Placement, StoreError> {
     let key = ObjectKey::index(ready.path, ready.tag);
-    let Some(object) = store.get(ready.staged).await? else {
-        tracing::error!(object.key = %ready.staged, "a staged image index is gone: the next plan reads it again");
-        return Ok(Fate::Gone);
+    let fate = match store.get(ready.staged).await? {
+        None => {
+            tracing::error!(object.key = %ready.staged, "a staged image index is gone: the next plan reads it again");
+            Fate::Gone
+        }
+        Some(object) if may_replace(store, &key, &object.body, ready.image, ready.index).await? => {
+            store.put(&key, object.body.into(), Condition::Always).await?;
+            Fate::Placed
+        }
+        Some(_) => {
+            tracing::debug!(object.key = %key, "waits: the index in place names held bottles that the new one doesn't");
+            Fate::Waits
+        }
     };
-    if !may_replace(store, &key, &object.body, ready.image, ready.index).await? {
-        tracing::debug!(object.key = %key, "waits: the index in place names held bottles that the new one doesn't");
-        return Ok(Fate::Waits);
-    }
-    store.put(&key, object.body.into(), Condition::Always).await?;
-    Ok(Fate::Placed)
+    Ok(Placement { path: ready.path.clone(), tag: ready.tag.clone(), staged: ready.staged.clone(), fate })
 }
 
 /// Whether each awaited bottle is held or given up on.

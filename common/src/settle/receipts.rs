@@ -1,10 +1,10 @@
 //! Reads the receipts that wait.
 
-use futures_util::{StreamExt, TryStreamExt, stream};
+use futures_util::{FutureExt, StreamExt, TryStreamExt, stream};
 
 use crate::bottle::ObjectKey;
 use crate::receipt::{Entry, PREFIX, Receipt, UNREADABLE};
-use crate::store::{Condition, Store, StoreError};
+use crate::store::{Condition, Object, Store, StoreError};
 
 /// The receipts of one settle.
 pub(super) struct Waiting {
@@ -23,9 +23,8 @@ const READS_AT_ONCE: usize = 16;
 
 pub(super) async fn read(store: &dyn Store) -> Result<Waiting, StoreError> {
     let listed = store.list(PREFIX, None, MOST).await?;
-    let mut objects = stream::iter(listed)
-        .map(|meta| async move { Ok::<_, StoreError>((store.get(&meta.key).await?, meta.key)) })
-        .buffered(READS_AT_ONCE);
+    let reads: Vec<_> = listed.into_iter().map(|meta| read_one(store, meta.key).boxed()).collect();
+    let mut objects = stream::iter(reads).buffered(READS_AT_ONCE);
     let mut waiting = Waiting { keys: Vec::new(), entries: Vec::new(), unreadable: 0 };
     while let Some((object, key)) = objects.try_next().await? {
         // Another settle may have folded it meanwhile.
@@ -42,6 +41,10 @@ pub(super) async fn read(store: &dyn Store) -> Result<Waiting, StoreError> {
     }
     waiting.entries.sort_by_key(|entry| entry.at);
     Ok(waiting)
+}
+
+async fn read_one(store: &dyn Store, key: ObjectKey) -> Result<(Option<Object>, ObjectKey), StoreError> {
+    Ok((store.get(&key).await?, key))
 }
 
 async fn put_aside(store: &dyn Store, key: &ObjectKey, body: bytes::Bytes) -> Result<(), StoreError> {

@@ -262,10 +262,20 @@ async fn attempt(
             return (Disposition::Dead { message: None, failure: failure(reason, &error) }, None);
         }
     };
-    let span = tracing::info_span!(
+    // At the highest level, so that a warning names its bottle whatever the filter.
+    let span = tracing::error_span!(
         "bottle",
         run.id = %message.run, message.id = delivery.id, bottle.digest = %message.digest, formula = %message.formula
     );
+    // A failure would have been the last one: those before it left no word.
+    if delivery.receives > settings.most_receives {
+        let detail = "it was in the hands of processes that died, again and again";
+        span.in_scope(|| tracing::error!(attempts = delivery.receives, "dead-lettered: {detail}"));
+        return (
+            Disposition::Dead { failure: failure(Reason::Crashed, &detail), message: Some(message) },
+            None,
+        );
+    }
     let transfer = AssertUnwindSafe(mirror.mirror(&message, abort)).catch_unwind();
     let outcome = transfer
         .instrument(span.clone())

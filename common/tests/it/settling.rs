@@ -36,6 +36,21 @@ async fn an_index_is_seen_only_after_the_bottles_that_it_names() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_index_waits_for_the_last_of_its_bottles() {
+    let large = crate::fixture::SIZE_THRESHOLD + 1;
+    let formula =
+        FormulaSpec::new("tool", "1.0").with_bottle("x86_64_linux", 4_000).with_bottle("arm64_tahoe", large);
+    let fixture = Fixture::new(Spec { seed: 2, formulae: vec![formula], raw_elements: Vec::new() }).await;
+    fixture.plan().await;
+    // Only the small one is mirrored so far.
+    fixture.worker(Lane::Small).run(&tokio_util::sync::CancellationToken::new()).await.unwrap();
+    assert_eq!(fixture.settle().await.indexes, 0);
+    assert!(!fixture.path(INDEX).exists());
+    fixture.drain().await;
+    assert_eq!(fixture.settle().await.indexes, 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_dead_bottle_does_not_hold_back_the_index_from_its_neighbours() {
     let fixture = Fixture::new(two_platforms()).await;
     let dead = fixture.digest_of("tool", "x86_64_linux");

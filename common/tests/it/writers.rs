@@ -1,9 +1,82 @@
 //! Rule 3: one writer at a time, whoever else tries.
 
-use common::manifest::State;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use common::bottle::ObjectKey;
+use common::manifest::{self, State};
+use common::settle::Settler;
+use common::store::{Body, Condition, Object, ObjectMeta, Store, StoreError, Tags, Upload, Version};
 use testbed::{FormulaSpec, Spec};
 
 use crate::fixture::Fixture;
+
+/// A store in which a settle by someone else always comes in between: after the
+/// manifest was read, and before it is written.
+struct Meddled {
+    inner: Arc<dyn Store>,
+    other: Settler,
+    done: AtomicBool,
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_manifest_that_someone_else_wrote_is_never_overwritten() {
+    let spec = Spec::uniform(1, 4, 2_000, &["all"]);
+    let mut fixture = Fixture::new(spec.clone()).await;
+    fixture.plan().await;
+    fixture.drain().await;
+    // The receipts wait. Now upstream has something new, and while it is
+    // planned, they are folded.
+    let mut newer = spec;
+    newer.formulae.push(FormulaSpec::new("new", "1.0").with_bottle("all", 3_000));
+    fixture.testbed.replace(newer);
+    let inner = Arc::clone(&fixture.store);
+    let meddled =
+        Meddled { inner: Arc::clone(&inner), other: fixture.settler(), done: AtomicBool::new(false) };
+    fixture.store = Arc::new(meddled);
+    assert_eq!(fixture.plan().await.total().bottles, 1);
+    let tally = fixture.manifest().await.tally(None);
+    assert_eq!((tally.held.bottles, tally.queued.bottles), (4, 1));
+}
+
+#[async_trait::async_trait]
+impl Store for Meddled {
+    async fn put(&self, key: &ObjectKey, body: Body, condition: Condition) -> Result<Version, StoreError> {
+        if key.as_str() == manifest::KEY && !self.done.swap(true, Ordering::Relaxed) {
+            assert!(self.other.settle().await.unwrap().receipts > 0);
+        }
+        self.inner.put(key, body, condition).await
+    }
+    async fn head(&self, key: &ObjectKey) -> Result<Option<ObjectMeta>, StoreError> {
+        self.inner.head(key).await
+    }
+    async fn get(&self, key: &ObjectKey) -> Result<Option<Object>, StoreError> {
+        self.inner.get(key).await
+    }
+    async fn begin(&self, key: &ObjectKey, size: u64, part_size: u64) -> Result<Box<dyn Upload>, StoreError> {
+        self.inner.begin(key, size, part_size).await
+    }
+    async fn copy(&self, from: &ObjectKey, to: &ObjectKey) -> Result<bool, StoreError> {
+        self.inner.copy(from, to).await
+    }
+    async fn list(
+        &self,
+        prefix: &str,
+        after: Option<&ObjectKey>,
+        limit: usize,
+    ) -> Result<Vec<ObjectMeta>, StoreError> {
+        self.inner.list(prefix, after, limit).await
+    }
+    async fn delete(&self, keys: &[ObjectKey]) -> Result<(), StoreError> {
+        self.inner.delete(keys).await
+    }
+    async fn tag(&self, key: &ObjectKey, tags: &Tags) -> Result<(), StoreError> {
+        self.inner.tag(key, tags).await
+    }
+    async fn tags(&self, key: &ObjectKey) -> Result<Tags, StoreError> {
+        self.inner.tags(key).await
+    }
+}
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn two_plans_and_settles_at_once_lose_nothing() {
