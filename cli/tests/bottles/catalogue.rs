@@ -86,7 +86,6 @@ fn a_catalogue_of_which_nothing_can_be_read_is_refused() {
 }
 
 #[test]
-#[ignore = "waits until all retries are over, most of a minute"]
 fn a_catalogue_that_is_always_cut_off_ends_the_sync_and_nothing_is_lost() {
     let mirror = Mirror::of(Spec::demo(1));
     mirror.sync(0, &[]);
@@ -101,7 +100,6 @@ fn a_catalogue_that_is_always_cut_off_ends_the_sync_and_nothing_is_lost() {
 }
 
 #[test]
-#[ignore = "waits until all retries are over, most of a minute"]
 fn an_upstream_that_cannot_be_reached_is_named() {
     let folder = tempfile::tempdir().unwrap();
     let mut command = bare(&["sync", "--to", "mirror", "--api-url", "http://127.0.0.1:1/api"]);

@@ -7,10 +7,10 @@
 mod diff;
 mod index;
 mod send;
+mod write;
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::Duration;
 
 use futures_util::{StreamExt, stream};
 use serde::Serialize;
@@ -20,16 +20,17 @@ use url::Url;
 use crate::bottle::{Digest, FormulaName, ObjectKey};
 use crate::catalogue::{Catalogue, Skipped};
 use crate::clock::Clock;
-use crate::manifest::{self, Manifest, ManifestError, OpenRun, PlannedCatalogue, State};
+use crate::manifest::{self, Manifest, ManifestError, PlannedCatalogue};
 use crate::message::{Lane, Message};
 use crate::queue::{Queue, QueueError};
 use crate::registry::{self, CatalogueAnswer, Upstream, Validators};
 use crate::run::{Count, Outcome, RunId, RunRecord};
 use crate::selection::{Added, Missing, Selection};
-use crate::store::{Store, StoreError, Version};
+use crate::store::{Store, StoreError};
 
 use diff::Work;
 use index::Drafted;
+use write::Writer;
 
 /// Plans runs.
 pub struct Planner {
@@ -152,12 +153,6 @@ pub enum Mode {
         sizes: bool,
     },
 }
-
-/// What is flushed together: staged, sent, recorded. A crash repeats at most this.
-const FLUSH_FORMULAE: usize = 1000;
-
-/// A long plan is recorded at least this often.
-const FLUSH_EVERY: Duration = Duration::from_secs(30);
 
 impl Planner {
     /// Makes a plan, and queues it unless it is a dry run.
@@ -323,154 +318,5 @@ impl PlanReport {
     /// Everything that was put on the queues, or would be.
     pub fn total(&self) -> Count {
         self.small + self.large
-    }
-}
-
-/// The part of a plan that changes things.
-struct Writer<'a> {
-    planner: &'a Planner,
-    run: RunRecord,
-    manifest: Manifest,
-    version: Option<Version>,
-    batch: send::Batch,
-    flushed_at: Instant,
-}
-
-impl<'a> Writer<'a> {
-    async fn begin(
-        planner: &'a Planner,
-        manifest: Manifest,
-        version: Option<Version>,
-        started_at: jiff::Timestamp,
-    ) -> Result<Self, PlanError> {
-        // A plan that was cut short is gone on with, under its own name.
-        let cut_short = manifest.runs.iter().find(|(_, open)| open.planning).map(|(id, _)| id.clone());
-        let run = match cut_short {
-            Some(id) => match RunRecord::load(&*planner.store, &id).await? {
-                Some(run) => run,
-                None => RunRecord::begin(id, started_at),
-            },
-            None => RunRecord::begin(RunId::new(started_at), started_at),
-        };
-        run.save(&*planner.store).await?;
-        Ok(Self {
-            planner,
-            run,
-            manifest,
-            version,
-            batch: send::Batch::default(),
-            flushed_at: Instant::now(),
-        })
-    }
-
-    /// Where the mirror holds bottles that are wanted elsewhere too.
-    fn held_keys(&self, work: &[Work]) -> HashMap<Digest, ObjectKey> {
-        let wanted: std::collections::HashSet<Digest> =
-            work.iter().flat_map(|work| work.bottles.iter().map(|bottle| bottle.digest)).collect();
-        let mut keys = HashMap::new();
-        for (path, image) in &self.manifest.images {
-            for (digest, record) in &image.bottles {
-                if record.state == State::Held && wanted.contains(digest) {
-                    keys.entry(*digest).or_insert_with(|| ObjectKey::blob(path, digest));
-                }
-            }
-        }
-        keys
-    }
-
-    async fn add(
-        &mut self,
-        formula: &crate::catalogue::Formula,
-        index: Option<index::IndexDraft>,
-        messages: Vec<Message>,
-    ) -> Result<(), PlanError> {
-        self.batch.add(formula, index, messages);
-        if self.batch.formulae() >= FLUSH_FORMULAE || self.flushed_at.elapsed() >= FLUSH_EVERY {
-            self.flush().await?;
-        }
-        Ok(())
-    }
-
-    /// Stages, sends, and only then records.
-    async fn flush(&mut self) -> Result<(), PlanError> {
-        let mut batch = std::mem::take(&mut self.batch);
-        batch.stage(&*self.planner.store, &self.run.id).await?;
-        // Before any of them can be worked on: what is reported of them is later.
-        let sent_at = self.planner.clock.now();
-        batch.send(self.planner).await?;
-        let run = self.run.id.clone();
-        self.change(|manifest| {
-            batch.record(manifest, sent_at);
-            manifest.runs.entry(run.clone()).or_insert(OpenRun {
-                planning: true,
-                remaining: 0,
-                progress_at: sent_at,
-                lost: 0,
-            });
-        })
-        .await?;
-        self.flushed_at = Instant::now();
-        Ok(())
-    }
-
-    async fn end(mut self, planned: Option<PlannedCatalogue>, report: &PlanReport) -> Result<(), PlanError> {
-        let complete = report.complete;
-        if self.batch.formulae() > 0 {
-            self.flush().await?;
-        }
-        let now = self.planner.clock.now();
-        let run = self.run.id.clone();
-        let is_open = self.manifest.runs.contains_key(&run);
-        if complete && (is_open || self.manifest.planned != planned) {
-            self.change(|manifest| {
-                manifest.planned.clone_from(&planned);
-                if let Some(open) = manifest.runs.get_mut(&run) {
-                    open.planning = false;
-                    open.progress_at = now;
-                }
-            })
-            .await?;
-        }
-        self.run.formulae = report.formulae as u64;
-        self.run.problems = (report.problems.len() + report.skipped.len()) as u64;
-        self.run.planned = complete;
-        (self.run.small, self.run.large) = self.planned();
-        if complete && !self.manifest.runs.contains_key(&self.run.id) {
-            self.run.outcome = Some(Outcome::nothing(now));
-        }
-        self.run.save(&*self.planner.store).await?;
-        Ok(())
-    }
-
-    /// What this run asked for, by lane. From the manifest, since a plan that
-    /// was cut short and gone on with asked for more than this process knows.
-    fn planned(&self) -> (Count, Count) {
-        let (mut small, mut large) = (Count::default(), Count::default());
-        for record in self.manifest.images.values().flat_map(|image| image.bottles.values()) {
-            if record.run == self.run.id {
-                match self.planner.lane(record.size) {
-                    Lane::Small => small.add(record.size),
-                    Lane::Large => large.add(record.size),
-                }
-            }
-        }
-        (small, large)
-    }
-
-    /// Changes the manifest; again from the read if someone else did meanwhile.
-    async fn change(&mut self, mut change: impl FnMut(&mut Manifest)) -> Result<(), PlanError> {
-        loop {
-            change(&mut self.manifest);
-            match manifest::save(&*self.planner.store, &self.manifest, self.version.as_ref()).await {
-                Ok(version) => {
-                    self.version = Some(version);
-                    return Ok(());
-                }
-                Err(ManifestError::Conflict) => {
-                    (self.manifest, self.version) = manifest::load(&*self.planner.store).await?;
-                }
-                Err(error) => return Err(error.into()),
-            }
-        }
     }
 }
