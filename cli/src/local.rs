@@ -11,7 +11,7 @@ use common::dead_letter::{Desk, DeskLane};
 use common::manifest;
 use common::message::Lane;
 use common::mirror::{MemoryBudget, Mirror};
-use common::plan::{PlanSettings, Planner};
+use common::plan::{PlanProgress, PlanSettings, Planner};
 use common::queue::{Depth, Embedded, Queue};
 use common::registry::{Routes, Upstream, UpstreamSettings};
 use common::retry::Policy;
@@ -111,6 +111,7 @@ impl Local {
                 concurrency: 16,
                 deadline: None,
             },
+            progress: PlanProgress::default(),
         }
     }
 

@@ -7,7 +7,7 @@ use serde::Serialize;
 use crate::args::PlanOptions;
 use crate::local::{self, Local};
 use crate::output::{self, Exit, counted, grouped, line};
-use crate::stop;
+use crate::{progress, stop};
 
 /// How many names of a list are shown.
 const SHOWN: usize = 20;
@@ -31,7 +31,8 @@ pub(crate) async fn run(options: PlanOptions) -> anyhow::Result<Exit> {
     let planner = mirror.planner(upstream, selection, &options.upstream, options.size_threshold.0);
     let cancel = stop::on_signals()?;
     let planning = cancel.run_until_cancelled(planner.plan(Mode::DryRun { sizes: !options.no_sizes }));
-    let Some(report) = planning.await.transpose()? else { anyhow::bail!("stopped") };
+    let planning = progress::while_planning(&planner.progress, options.json, planning).await;
+    let Some(report) = planning.transpose()? else { anyhow::bail!("stopped") };
     if options.json {
         output::json(&Answer { report: &report, size_threshold: options.size_threshold })?;
     } else {

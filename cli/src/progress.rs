@@ -5,6 +5,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use common::message::Lane;
+use common::plan::PlanProgress;
 use common::run::Count;
 use common::size::ByteSize;
 use common::worker::Progress;
@@ -57,7 +58,7 @@ impl Display {
                 (watched, bar)
             })
             .collect();
-        *BARS.lock().unwrap_or_else(PoisonError::into_inner) = Some(all);
+        show_above(Some(all));
         Self::Bars { bars }
     }
 
@@ -87,9 +88,53 @@ impl Display {
             for (_, bar) in bars {
                 bar.abandon();
             }
-            BARS.lock().unwrap_or_else(PoisonError::into_inner).take();
+            show_above(None);
         }
     }
+}
+
+/// Runs a plan, and shows how far it is: on the real upstream, reading
+/// thousands of image indexes takes minutes.
+pub(crate) async fn while_planning<T>(
+    progress: &PlanProgress,
+    quiet: bool,
+    plan: impl Future<Output = T>,
+) -> T {
+    let terminal = io::stderr().is_terminal();
+    let all = MultiProgress::with_draw_target(ProgressDrawTarget::stderr());
+    let bar = if quiet || !terminal { ProgressBar::hidden() } else { all.add(ProgressBar::new(0)) };
+    show_above(Some(all));
+    bar.set_style(
+        ProgressStyle::with_template("  plan [{bar:28}] {pos}/{len} image indexes  {eta} left")
+            .unwrap_or_else(|_| ProgressStyle::default_bar())
+            .progress_chars("=> "),
+    );
+    let mut tick = tokio::time::interval(Duration::from_millis(200));
+    let mut next = Instant::now() + LINE_EVERY;
+    tokio::pin!(plan);
+    let done = loop {
+        tokio::select! {
+            done = &mut plan => break done,
+            _ = tick.tick() => {}
+        }
+        let (read, total) = progress.now();
+        if total > 0 {
+            bar.set_length(total as u64);
+            bar.set_position(read as u64);
+        }
+        if !quiet && !terminal && total > 0 && Instant::now() >= next {
+            next = Instant::now() + LINE_EVERY;
+            let _ = writeln!(io::stderr(), "planning: {read} of {total} image indexes read");
+        }
+    };
+    bar.finish_and_clear();
+    show_above(None);
+    done
+}
+
+/// Log lines appear above these bars from now on.
+fn show_above(bars: Option<MultiProgress>) {
+    *BARS.lock().unwrap_or_else(PoisonError::into_inner) = bars;
 }
 
 impl Watched {

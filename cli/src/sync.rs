@@ -15,7 +15,7 @@ use crate::args::{PipelineOptions, SelectionOptions, SyncOptions, UpstreamOption
 use crate::local::{self, Local};
 use crate::output::{self, Exit, counted, grouped, line};
 use crate::progress::{Display, Watched};
-use crate::{plan, stop};
+use crate::{plan, progress, stop};
 
 /// What a sync came to.
 #[derive(Serialize)]
@@ -84,7 +84,8 @@ pub(crate) async fn sync(
         upstream_options,
         pipeline.size_threshold.0,
     );
-    let planning = cancel.run_until_cancelled(planner.plan(Mode::Queue)).await;
+    let planning = cancel.run_until_cancelled(planner.plan(Mode::Queue));
+    let planning = progress::while_planning(&planner.progress, quiet, planning).await;
     let Some(plan) = planning.transpose()? else {
         anyhow::bail!("stopped while planning; the same command goes on where this one was");
     };

@@ -11,6 +11,7 @@ mod write;
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use futures_util::{StreamExt, stream};
 use serde::Serialize;
@@ -46,6 +47,28 @@ pub struct Planner {
     pub clock: Clock,
     /// How to go about it.
     pub settings: PlanSettings,
+    /// How far it is; others may look at it.
+    pub progress: PlanProgress,
+}
+
+/// How far a plan is. Cheap to clone; all clones show the same.
+#[derive(Debug, Clone, Default)]
+pub struct PlanProgress(Arc<[AtomicUsize; 2]>);
+
+impl PlanProgress {
+    /// Image indexes that were read, and all that are to be read.
+    pub fn now(&self) -> (usize, usize) {
+        (self.0[0].load(Ordering::Relaxed), self.0[1].load(Ordering::Relaxed))
+    }
+
+    fn begin(&self, total: usize) {
+        self.0[0].store(0, Ordering::Relaxed);
+        self.0[1].store(total, Ordering::Relaxed);
+    }
+
+    fn step(&self) {
+        self.0[0].fetch_add(1, Ordering::Relaxed);
+    }
 }
 
 /// How to plan.
@@ -214,10 +237,12 @@ impl Planner {
             Some(writer) => writer.held_keys(&work),
             None => HashMap::new(),
         };
+        self.progress.begin(work.len());
         let mut drafts = stream::iter(work)
             .map(|work| index::draft(self, catalogue, work))
             .buffered(self.settings.concurrency.max(1));
         while let Some(Drafted { formula, index, bottles, problems }) = drafts.next().await {
+            self.progress.step();
             report.problems.extend(problems);
             let mut messages = Vec::new();
             for (bottle, size) in bottles {

@@ -10,7 +10,7 @@ use common::dead_letter::{Deed, Desk, DeskLane, Letter};
 use common::manifest::{self, Manifest};
 use common::message::Lane;
 use common::mirror::{MemoryBudget, Mirror};
-use common::plan::{Mode, PlanReport, PlanSettings, Planner};
+use common::plan::{Mode, PlanProgress, PlanReport, PlanSettings, Planner};
 use common::queue::{Embedded, Queue};
 use common::registry::{Routes, Upstream, UpstreamSettings};
 use common::retry::Policy;
@@ -81,6 +81,7 @@ impl Fixture {
                 concurrency: 8,
                 deadline: None,
             },
+            progress: PlanProgress::default(),
         }
     }
 
