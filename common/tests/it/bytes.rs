@@ -5,9 +5,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use common::dead_letter::Reason;
+use common::registry::{Upstream, UpstreamSettings};
 use testbed::{Fault, Times};
 
-use crate::fixture::{Fixture, one_bottle};
+use crate::fixture::{Fixture, one_bottle, settings};
 
 const SMALL: u64 = 300_000;
 /// Three parts.
@@ -120,7 +121,10 @@ async fn a_broken_transfer_goes_on_part_by_part() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_transfer_that_stalls_is_broken_off() {
-    let fixture = Fixture::new(one_bottle("stalls", SMALL)).await;
+    let mut fixture = Fixture::new(one_bottle("stalls", SMALL)).await;
+    let impatient =
+        UpstreamSettings { stall_timeout: Duration::from_millis(400), ..settings(&fixture.testbed) };
+    fixture.upstream = Arc::new(Upstream::new(impatient).unwrap());
     let stall = Fault::Stall { after_bytes: 1000, r#for: Duration::from_secs(20) };
     fixture.testbed.faults().set("cdn:*", stall, Times::First(1));
     fixture.sync().await;

@@ -96,8 +96,8 @@ async fn a_worker_that_vanishes_in_the_middle_loses_nothing() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_slow_transfer_keeps_its_message() {
     let mut fixture = Fixture::new(one_bottle("slow", 100_000)).await;
-    fixture.visibility = Duration::from_millis(150);
-    fixture.testbed.faults().set("cdn:*", Fault::Delay(Duration::from_millis(350)), Times::Always);
+    fixture.visibility = Duration::from_millis(600);
+    fixture.testbed.faults().set("cdn:*", Fault::Delay(Duration::from_millis(1500)), Times::Always);
     fixture.plan().await;
     // A second worker watches for the message to come free.
     let (a, b) = tokio::join!(fixture.drain(), fixture.drain());
@@ -105,17 +105,28 @@ async fn a_slow_transfer_keeps_its_message() {
     assert_eq!(fixture.testbed.log().count("cdn:*"), 1);
 }
 
+/// Waits until so many bottles are asked for.
+async fn transfers_under_way(fixture: &Fixture, count: usize) {
+    for _ in 0..1000 {
+        if fixture.testbed.log().count("cdn:*") >= count {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    panic!("{count} transfers never began");
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_worker_that_is_told_to_stop_gives_its_messages_back_at_once() {
     let fixture = Fixture::new(Spec::uniform(1, 12, 50_000, &["all"])).await;
-    fixture.testbed.faults().set("cdn:*", Fault::Delay(Duration::from_millis(300)), Times::Always);
+    fixture.testbed.faults().set("cdn:*", Fault::Delay(Duration::from_secs(3)), Times::Always);
     fixture.plan().await;
     let cancel = CancellationToken::new();
     let mut worker = fixture.worker(Lane::Small);
     worker.settings.concurrency = 4;
     worker.settings.grace = Duration::ZERO;
     let stop = async {
-        tokio::time::sleep(Duration::from_millis(100)).await;
+        transfers_under_way(&fixture, 4).await;
         cancel.cancel();
     };
     let (outcome, ()) = tokio::join!(worker.run(&cancel), stop);
@@ -129,13 +140,13 @@ async fn a_worker_that_is_told_to_stop_gives_its_messages_back_at_once() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn transfers_under_way_end_within_the_grace() {
     let fixture = Fixture::new(Spec::uniform(1, 12, 50_000, &["all"])).await;
-    fixture.testbed.faults().set("cdn:*", Fault::Delay(Duration::from_millis(200)), Times::Always);
+    fixture.testbed.faults().set("cdn:*", Fault::Delay(Duration::from_millis(700)), Times::Always);
     fixture.plan().await;
     let cancel = CancellationToken::new();
     let mut worker = fixture.worker(Lane::Small);
     worker.settings.concurrency = 4;
     let stop = async {
-        tokio::time::sleep(Duration::from_millis(100)).await;
+        transfers_under_way(&fixture, 4).await;
         cancel.cancel();
     };
     let (outcome, ()) = tokio::join!(worker.run(&cancel), stop);

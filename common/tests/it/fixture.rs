@@ -243,7 +243,7 @@ pub(crate) fn settings(testbed: &testbed::Upstream) -> UpstreamSettings {
         .with_origin_of(&Url::parse(&testbed.api_url()).unwrap());
     UpstreamSettings {
         requests_per_second: 100_000,
-        stall_timeout: Duration::from_millis(400),
+        stall_timeout: Duration::from_secs(10),
         retry: Policy {
             first_wait: Duration::from_millis(5),
             longest_wait: Duration::from_millis(200),
