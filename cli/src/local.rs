@@ -150,7 +150,6 @@ impl Local {
             clock: self.clock.clone(),
             progress: Progress::default(),
             settings: WorkerSettings {
-                lane: lane.lane,
                 concurrency: if lane.lane == Lane::Small { concurrency } else { concurrency.div_ceil(4) },
                 visibility: Duration::from_mins(1),
                 wait: Duration::from_millis(100),

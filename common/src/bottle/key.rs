@@ -43,31 +43,9 @@ impl ObjectKey {
         self.0.rsplit_once("/blobs/sha256:")?.1.parse().ok()
     }
 
-    /// The image path of a bottle's key; `None` for all other keys.
-    pub fn blob_image(&self) -> Option<ImagePath> {
-        self.blob_digest()?;
-        self.0.rsplit_once("/blobs/")?.0.parse().ok()
-    }
-
     /// Whether the object is the system's own.
     pub fn is_internal(&self) -> bool {
         self.0.starts_with("_sync/")
-    }
-
-    /// The Content-Type that a client of this key expects.
-    pub fn content_type(&self) -> &'static str {
-        let extension = std::path::Path::new(&*self.0).extension().and_then(|e| e.to_str());
-        if self.blob_digest().is_some() {
-            "application/gzip"
-        } else if self.0.starts_with("v2/") && self.0.contains("/manifests/") {
-            "application/vnd.oci.image.index.v1+json"
-        } else {
-            match extension {
-                Some("json") => "application/json",
-                Some("zst") => "application/zstd",
-                _ => "application/octet-stream",
-            }
-        }
     }
 }
 
@@ -114,12 +92,9 @@ mod tests {
         let image: ImagePath = "v2/homebrew/core/openssl/3".parse().unwrap();
         let key = ObjectKey::blob(&image, &digest);
         assert_eq!(key.as_str(), format!("v2/homebrew/core/openssl/3/blobs/sha256:{digest}"));
-        assert_eq!((key.blob_digest(), key.blob_image()), (Some(digest), Some(image.clone())));
+        assert_eq!(key.blob_digest(), Some(digest));
         let index = ObjectKey::index(&image, &"3.6.0".parse().unwrap());
-        assert_eq!(
-            (index.blob_digest(), index.content_type()),
-            (None, "application/vnd.oci.image.index.v1+json")
-        );
+        assert_eq!(index.blob_digest(), None);
         assert_eq!(index.staged_in("runs/r").unwrap().blob_digest(), None);
     }
 

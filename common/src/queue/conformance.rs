@@ -1,29 +1,27 @@
 //! What every queue must do, whichever adapter it is.
 
-#![expect(clippy::unwrap_used, reason = "a test suite, whichever crate runs it")]
-
 use std::time::Duration;
 
 use super::{Delivery, Handle, Outgoing, Queue};
 
 /// The receive limit that the queue under test is set up with.
-pub const MOST_RECEIVES: u32 = 3;
+pub(super) const MOST_RECEIVES: u32 = 3;
 
 /// A queue and its dead-letter queue.
-pub struct Pair<'a> {
+pub(super) struct Pair<'a> {
     /// The queue under test, empty.
-    pub main: &'a dyn Queue,
+    pub(super) main: &'a dyn Queue,
     /// Where it sends what was received [`MOST_RECEIVES`] times; empty.
-    pub dead: &'a dyn Queue,
+    pub(super) dead: &'a dyn Queue,
     /// Lets time pass: moves a clock, or sleeps.
-    pub pass: Box<dyn Fn(Duration) + Send + Sync + 'a>,
+    pub(super) pass: Box<dyn Fn(Duration) + Send + Sync + 'a>,
 }
 
 const SECOND: Duration = Duration::from_secs(1);
 const VISIBILITY: Duration = Duration::from_secs(30);
 
 /// Runs the suite; panics where the contract is broken.
-pub async fn run(pair: &Pair<'_>) {
+pub(super) async fn run(pair: &Pair<'_>) {
     what_is_sent_arrives_with_its_attributes(pair).await;
     a_received_message_is_hidden_until_its_time_is_up(pair).await;
     extending_counts_from_now(pair).await;

@@ -5,8 +5,8 @@
 //! timeout while working, or releases it (at once, or after a wait). If nothing
 //! is heard the message is delivered again.
 
-#[cfg(any(test, feature = "conformance"))]
-pub mod conformance;
+#[cfg(test)]
+mod conformance;
 mod embedded;
 
 use std::collections::BTreeMap;

@@ -10,7 +10,7 @@
 //! dependencies = true                   # the runtime closure, per platform
 //! max_bottle_size = "2GB"               # larger bottles are left out
 //! # "#.parse()?;
-//! # assert!(!selection.is_everything());
+//! # assert!(selection.takes_size(1_000_000));
 //! # Ok::<(), common::selection::SelectionError>(())
 //! ```
 
@@ -114,15 +114,6 @@ impl Selection {
         &self.text
     }
 
-    /// Whether nothing at all is left out.
-    pub fn is_everything(&self) -> bool {
-        self.text.formulae.is_none()
-            && self.text.exclude.is_empty()
-            && self.text.tags.is_none()
-            && self.text.min_bottle_size.is_none()
-            && self.text.max_bottle_size.is_none()
-    }
-
     /// Whether a bottle of `size` bytes is within the limits.
     pub fn takes_size(&self, size: u64) -> bool {
         self.text.min_bottle_size.is_none_or(|least| size >= least.0)
@@ -151,16 +142,14 @@ impl FromStr for Selection {
     }
 }
 
-/// A formula glob, as `--formula` takes it: `*` crosses no `/`, but a pattern
-/// without a `/` matches a tap's formulae by their short names too.
-pub fn glob(pattern: &str) -> Result<Glob, SelectionError> {
+fn glob(pattern: &str) -> Result<Glob, SelectionError> {
     GlobBuilder::new(pattern)
         .literal_separator(true)
         .build()
         .map_err(|error| SelectionError::Glob { pattern: pattern.to_owned(), why: error.kind().to_string() })
 }
 
-/// A set of formula globs.
+/// Formula globs, as `--formula` takes them: `*` crosses no `/`. See [`matches`].
 pub fn globs(patterns: &[String]) -> Result<GlobSet, SelectionError> {
     let mut set = GlobSetBuilder::new();
     for pattern in patterns {
@@ -169,7 +158,8 @@ pub fn globs(patterns: &[String]) -> Result<GlobSet, SelectionError> {
     set.build().map_err(|error| SelectionError::Syntax(error.to_string()))
 }
 
-/// Whether one of `globs` matches a formula by its full or its short name.
+/// Whether one of `globs` matches a formula by its full name, or by the name
+/// that it has inside its tap.
 pub fn matches(globs: &GlobSet, formula: &FormulaName) -> bool {
     globs.is_match(formula.as_str()) || globs.is_match(formula.short())
 }

@@ -1,7 +1,5 @@
 //! What every store must do, whichever adapter it is.
 
-#![expect(clippy::unwrap_used, reason = "a test suite, whichever crate runs it")]
-
 use bytes::Bytes;
 
 use super::{Condition, Store, StoreError, Tags, Version};
@@ -11,7 +9,7 @@ use crate::bottle::{Digest, Hasher, ObjectKey, Verified};
 const PART: usize = 5 << 20;
 
 /// Runs the suite on an empty store; panics where the contract is broken.
-pub async fn run(store: &dyn Store) {
+pub(super) async fn run(store: &dyn Store) {
     what_is_put_is_read_back(store).await;
     a_bottles_key_takes_only_its_own_bytes(store).await;
     conditions_hold_or_change_nothing(store).await;

@@ -4,8 +4,8 @@
 //! bytes be seen there: `put` hands the store the expected digest, and an upload
 //! in parts can only be completed with the proof that all of it hashed right.
 
-#[cfg(any(test, feature = "conformance"))]
-pub mod conformance;
+#[cfg(test)]
+mod conformance;
 mod folder;
 
 use std::collections::BTreeMap;

@@ -18,7 +18,7 @@ use tracing::Instrument as _;
 
 use crate::clock::Clock;
 use crate::dead_letter::{ByReason, Failure, Reason};
-use crate::message::{Lane, Message, MessageError};
+use crate::message::{Message, MessageError};
 use crate::mirror::{Consequence, Mirror, MirrorError, Mirrored};
 use crate::queue::{Delivery, Queue, QueueError};
 use crate::receipt;
@@ -32,8 +32,6 @@ use heartbeat::Heartbeat;
 /// How a worker drains its queue.
 #[derive(Debug, Clone)]
 pub struct WorkerSettings {
-    /// Which queue it drains.
-    pub lane: Lane,
     /// How many bottles it works on at once.
     pub concurrency: usize,
     /// How long a message stays hidden unless it is extended, which happens

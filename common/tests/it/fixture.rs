@@ -118,7 +118,6 @@ impl Fixture {
             clock: self.clock.clone(),
             progress: Progress::default(),
             settings: WorkerSettings {
-                lane,
                 concurrency: self.concurrency,
                 visibility: self.visibility,
                 wait: Duration::from_millis(20),
