@@ -9,6 +9,7 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -289,8 +290,13 @@ impl Upload for FolderUpload {
     }
 
     async fn abort(&self) -> Result<(), StoreError> {
-        // The file goes with its last holder.
-        self.take();
+        // The file goes with its last holder. A write that was given up may still
+        // go on for a moment on its own thread; when this returns, none does.
+        let mut temporary = self.take();
+        while let Some(held) = temporary.take().and_then(|held| Arc::try_unwrap(held).err()) {
+            tokio::time::sleep(Duration::from_millis(2)).await;
+            temporary = Some(held);
+        }
         Ok(())
     }
 }
@@ -303,8 +309,8 @@ impl FolderUpload {
             .ok_or_else(|| StoreError::Refused { key: self.key.to_string(), why: "the upload has ended" })
     }
 
-    fn take(&self) {
-        self.temporary.lock().unwrap_or_else(PoisonError::into_inner).take();
+    fn take(&self) -> Option<Arc<Temporary>> {
+        self.temporary.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 }
 
