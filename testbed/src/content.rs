@@ -121,8 +121,6 @@ pub(crate) fn index(offset: u64) -> usize {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Instant;
-
     use super::*;
 
     const LARGE: Content = Content { size: 3 * BLOCK + 1234, id: 9 };
@@ -159,24 +157,5 @@ mod tests {
         let expected: Vec<_> = contents.iter().map(|content| generator.digest(*content)).collect();
         assert_eq!(generator.digests(&contents), expected);
         assert!(generator.digests(&[]).is_empty());
-    }
-
-    #[test]
-    #[ignore = "a measurement: run it in a release build with --nocapture"]
-    fn pieces_cost_next_to_nothing() {
-        let generator = Generator::new(1);
-        let content = Content { size: 8 << 30, id: 1 };
-        let (start, mut sum) = (Instant::now(), 0u64);
-        generator.each(content, |piece| {
-            sum += u64::from(piece[0]);
-        });
-        println!("8 GiB in {:?} without a copy ({sum})", start.elapsed());
-        let mut buffer = vec![0; index(BLOCK)];
-        let start = Instant::now();
-        generator.each(content, |piece| buffer[..piece.len()].copy_from_slice(piece));
-        println!("8 GiB in {:?} with one", start.elapsed());
-        let start = Instant::now();
-        generator.digests(&[Content { size: 512 << 20, id: 1 }, Content { size: 512 << 20, id: 2 }]);
-        println!("1 GiB hashed in {:?}", start.elapsed());
     }
 }
