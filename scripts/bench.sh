@@ -62,9 +62,9 @@ PY
 
 # measure NAME COMMAND...: one line a run; the mirror of the run before is removed.
 measure() {
-    local name=$1 run
+    local name=$1
     shift
-    for run in $(seq "$runs"); do
+    for _ in $(seq "$runs"); do
         [ "${FRESH:-yes}" = no ] || rm -rf "$work/mirror"
         python3 - "$name" "$@" <<'PY'
 import os, resource, subprocess, sys, time

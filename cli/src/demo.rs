@@ -220,9 +220,11 @@ fn conclude(dir: &Path, compared: usize, surprises: &[String], started: Instant)
         }
         line("");
     }
+    // As it was called: `bottles`, or where cargo put it.
+    let bottles = std::env::args().next().unwrap_or_else(|| "bottles".to_owned());
     line(format_args!(
-        "Try next:\n  bottles status --to {dir}\n  bottles dead-letters list --to {dir}\n  \
-         bottles plan --formula wget --tag x86_64_linux      (asks the real upstream)\n  \
-         bottles sync --to mirror --formula wget --tag x86_64_linux"
+        "Try next:\n  {bottles} status --to {dir}\n  {bottles} dead-letters list --to {dir}\n\
+         And on the real upstream:\n  {bottles} plan --formula wget --tag x86_64_linux\n  \
+         {bottles} sync --to mirror --formula wget --tag x86_64_linux"
     ));
 }
