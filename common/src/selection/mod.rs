@@ -149,7 +149,7 @@ fn glob(pattern: &str) -> Result<Glob, SelectionError> {
         .map_err(|error| SelectionError::Glob { pattern: pattern.to_owned(), why: error.kind().to_string() })
 }
 
-/// Formula globs, as `--formula` takes them: `*` crosses no `/`. See [`matches`].
+/// Formula globs, as `--formula` takes them: `*` crosses no `/`. See [`matches()`].
 pub fn globs(patterns: &[String]) -> Result<GlobSet, SelectionError> {
     let mut set = GlobSetBuilder::new();
     for pattern in patterns {
