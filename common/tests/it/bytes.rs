@@ -105,6 +105,16 @@ async fn a_large_bottle_comes_in_ranges_or_whole_where_they_are_refused() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_bottle_whose_ranges_are_refused_half_way_comes_whole() {
+    let fixture = Fixture::new(one_bottle("large", LARGE)).await;
+    // Behind one name, a server that takes ranges and then one that doesn't.
+    fixture.testbed.faults().set("cdn:*", Fault::NoRange, Times::After(1));
+    let (_, done, _) = fixture.sync().await;
+    assert_eq!((done.fetched.bottles, done.released), (1, 0));
+    fixture.assert_whole(&[]).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_broken_transfer_goes_on_part_by_part() {
     let fixture = Fixture::new(one_bottle("large", LARGE)).await;
     fixture.testbed.faults().set("cdn:*", Fault::Truncate { after_bytes: 1_000_000 }, Times::First(2));

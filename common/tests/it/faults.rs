@@ -3,14 +3,16 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use common::bottle::ObjectKey;
 use common::message::Lane;
 use common::queue::Queue;
-use common::store::Store;
+use common::store::StoreError;
+use futures_util::future::BoxFuture;
 use testbed::{Fault, Spec, Times};
 use tokio_util::sync::CancellationToken;
 
 use crate::fixture::{Fixture, one_bottle};
-use crate::flaky::{Dice, FlakyQueue, FlakyStore};
+use crate::flaky::{Dice, FlakyQueue, FlakyStore, HookedStore};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn any_call_may_fail_before_or_after_its_effect() {
@@ -160,7 +162,12 @@ async fn a_store_that_takes_nothing_stops_the_worker_and_harms_no_message() {
     let mut fixture = Fixture::new(Spec::uniform(1, 6, 5_000, &["all"])).await;
     fixture.plan().await;
     let sound = Arc::clone(&fixture.store);
-    fixture.store = Arc::new(Full(Arc::clone(&sound)));
+    let full = |key: ObjectKey| -> BoxFuture<'static, Result<(), StoreError>> {
+        Box::pin(async move {
+            Err(StoreError::NoRoom { key: key.to_string(), cause: "the disk is full".to_owned() })
+        })
+    };
+    fixture.store = Arc::new(HookedStore { inner: Arc::clone(&sound), before_put: Box::new(full) });
     let error = fixture.try_drain().await.unwrap_err().to_string();
     assert!(error.contains("no room"), "{error}");
     fixture.store = sound;
@@ -168,70 +175,4 @@ async fn a_store_that_takes_nothing_stops_the_worker_and_harms_no_message() {
     assert_eq!(fixture.drain().await.fetched.bottles, 6);
     fixture.settle().await;
     fixture.assert_whole(&[]).await;
-}
-
-/// A store on a full disk.
-struct Full(Arc<dyn Store>);
-
-#[async_trait::async_trait]
-impl Store for Full {
-    async fn head(
-        &self,
-        key: &common::bottle::ObjectKey,
-    ) -> Result<Option<common::store::ObjectMeta>, common::store::StoreError> {
-        self.0.head(key).await
-    }
-    async fn get(
-        &self,
-        key: &common::bottle::ObjectKey,
-    ) -> Result<Option<common::store::Object>, common::store::StoreError> {
-        self.0.get(key).await
-    }
-    async fn put(
-        &self,
-        key: &common::bottle::ObjectKey,
-        _: common::store::Body,
-        _: common::store::Condition,
-    ) -> Result<common::store::Version, common::store::StoreError> {
-        Err(common::store::StoreError::NoRoom { key: key.to_string(), cause: "the disk is full".to_owned() })
-    }
-    async fn begin(
-        &self,
-        key: &common::bottle::ObjectKey,
-        size: u64,
-        part_size: u64,
-    ) -> Result<Box<dyn common::store::Upload>, common::store::StoreError> {
-        self.0.begin(key, size, part_size).await
-    }
-    async fn copy(
-        &self,
-        _: &common::bottle::ObjectKey,
-        _: &common::bottle::ObjectKey,
-    ) -> Result<bool, common::store::StoreError> {
-        Ok(false)
-    }
-    async fn list(
-        &self,
-        prefix: &str,
-        after: Option<&common::bottle::ObjectKey>,
-        limit: usize,
-    ) -> Result<Vec<common::store::ObjectMeta>, common::store::StoreError> {
-        self.0.list(prefix, after, limit).await
-    }
-    async fn delete(&self, keys: &[common::bottle::ObjectKey]) -> Result<(), common::store::StoreError> {
-        self.0.delete(keys).await
-    }
-    async fn tag(
-        &self,
-        key: &common::bottle::ObjectKey,
-        tags: &common::store::Tags,
-    ) -> Result<(), common::store::StoreError> {
-        self.0.tag(key, tags).await
-    }
-    async fn tags(
-        &self,
-        key: &common::bottle::ObjectKey,
-    ) -> Result<common::store::Tags, common::store::StoreError> {
-        self.0.tags(key).await
-    }
 }

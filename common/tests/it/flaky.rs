@@ -9,6 +9,7 @@ use bytes::Bytes;
 use common::bottle::{ObjectKey, Verified};
 use common::queue::{Delivery, Depth, Handle, Outgoing, Queue, QueueError};
 use common::store::{Body, Condition, Object, ObjectMeta, Store, StoreError, Tags, Upload, Version};
+use futures_util::future::BoxFuture;
 
 /// Decides which calls fail; a seeded xorshift, so that a failing test repeats.
 #[derive(Clone)]
@@ -55,6 +56,16 @@ pub(crate) struct FlakyStore {
 pub(crate) struct FlakyQueue {
     pub(crate) inner: Arc<dyn Queue>,
     pub(crate) dice: Dice,
+}
+
+/// What happens before a write, which an error prevents.
+pub(crate) type BeforePut =
+    Box<dyn Fn(ObjectKey) -> BoxFuture<'static, Result<(), StoreError>> + Send + Sync>;
+
+/// A store in which something happens before each write.
+pub(crate) struct HookedStore {
+    pub(crate) inner: Arc<dyn Store>,
+    pub(crate) before_put: BeforePut,
 }
 
 struct FlakyUpload {
@@ -173,5 +184,50 @@ impl Queue for FlakyQueue {
 
     async fn depth(&self) -> Result<Depth, QueueError> {
         self.inner.depth().await
+    }
+}
+
+#[async_trait]
+impl Store for HookedStore {
+    async fn head(&self, key: &ObjectKey) -> Result<Option<ObjectMeta>, StoreError> {
+        self.inner.head(key).await
+    }
+
+    async fn get(&self, key: &ObjectKey) -> Result<Option<Object>, StoreError> {
+        self.inner.get(key).await
+    }
+
+    async fn put(&self, key: &ObjectKey, body: Body, condition: Condition) -> Result<Version, StoreError> {
+        (self.before_put)(key.clone()).await?;
+        self.inner.put(key, body, condition).await
+    }
+
+    async fn begin(&self, key: &ObjectKey, size: u64, part_size: u64) -> Result<Box<dyn Upload>, StoreError> {
+        self.inner.begin(key, size, part_size).await
+    }
+
+    async fn copy(&self, from: &ObjectKey, to: &ObjectKey) -> Result<bool, StoreError> {
+        self.inner.copy(from, to).await
+    }
+
+    async fn list(
+        &self,
+        prefix: &str,
+        after: Option<&ObjectKey>,
+        limit: usize,
+    ) -> Result<Vec<ObjectMeta>, StoreError> {
+        self.inner.list(prefix, after, limit).await
+    }
+
+    async fn delete(&self, keys: &[ObjectKey]) -> Result<(), StoreError> {
+        self.inner.delete(keys).await
+    }
+
+    async fn tag(&self, key: &ObjectKey, tags: &Tags) -> Result<(), StoreError> {
+        self.inner.tag(key, tags).await
+    }
+
+    async fn tags(&self, key: &ObjectKey) -> Result<Tags, StoreError> {
+        self.inner.tags(key).await
     }
 }

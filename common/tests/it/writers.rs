@@ -5,19 +5,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use common::bottle::ObjectKey;
 use common::manifest::{self, State};
-use common::settle::Settler;
-use common::store::{Body, Condition, Object, ObjectMeta, Store, StoreError, Tags, Upload, Version};
+use common::store::StoreError;
+use futures_util::future::BoxFuture;
 use testbed::{FormulaSpec, Spec};
 
 use crate::fixture::Fixture;
-
-/// A store in which a settle by someone else always comes in between: after the
-/// manifest was read, and before it is written.
-struct Meddled {
-    inner: Arc<dyn Store>,
-    other: Settler,
-    done: AtomicBool,
-}
+use crate::flaky::HookedStore;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_manifest_that_someone_else_wrote_is_never_overwritten() {
@@ -30,52 +23,23 @@ async fn a_manifest_that_someone_else_wrote_is_never_overwritten() {
     let mut newer = spec;
     newer.formulae.push(FormulaSpec::new("new", "1.0").with_bottle("all", 3_000));
     fixture.testbed.replace(newer);
-    let inner = Arc::clone(&fixture.store);
-    let meddled =
-        Meddled { inner: Arc::clone(&inner), other: fixture.settler(), done: AtomicBool::new(false) };
-    fixture.store = Arc::new(meddled);
+    // A settle by someone else comes in between: after the manifest was read,
+    // and before it is written.
+    let (inner, other) = (Arc::clone(&fixture.store), Arc::new(fixture.settler()));
+    let done = Arc::new(AtomicBool::new(false));
+    let meddle = move |key: ObjectKey| -> BoxFuture<'static, Result<(), StoreError>> {
+        let (other, done) = (Arc::clone(&other), Arc::clone(&done));
+        Box::pin(async move {
+            if key.as_str() == manifest::KEY && !done.swap(true, Ordering::Relaxed) {
+                assert!(other.settle().await.unwrap().receipts > 0);
+            }
+            Ok(())
+        })
+    };
+    fixture.store = Arc::new(HookedStore { inner, before_put: Box::new(meddle) });
     assert_eq!(fixture.plan().await.total().bottles, 1);
     let tally = fixture.manifest().await.tally(None);
     assert_eq!((tally.held.bottles, tally.queued.bottles), (4, 1));
-}
-
-#[async_trait::async_trait]
-impl Store for Meddled {
-    async fn put(&self, key: &ObjectKey, body: Body, condition: Condition) -> Result<Version, StoreError> {
-        if key.as_str() == manifest::KEY && !self.done.swap(true, Ordering::Relaxed) {
-            assert!(self.other.settle().await.unwrap().receipts > 0);
-        }
-        self.inner.put(key, body, condition).await
-    }
-    async fn head(&self, key: &ObjectKey) -> Result<Option<ObjectMeta>, StoreError> {
-        self.inner.head(key).await
-    }
-    async fn get(&self, key: &ObjectKey) -> Result<Option<Object>, StoreError> {
-        self.inner.get(key).await
-    }
-    async fn begin(&self, key: &ObjectKey, size: u64, part_size: u64) -> Result<Box<dyn Upload>, StoreError> {
-        self.inner.begin(key, size, part_size).await
-    }
-    async fn copy(&self, from: &ObjectKey, to: &ObjectKey) -> Result<bool, StoreError> {
-        self.inner.copy(from, to).await
-    }
-    async fn list(
-        &self,
-        prefix: &str,
-        after: Option<&ObjectKey>,
-        limit: usize,
-    ) -> Result<Vec<ObjectMeta>, StoreError> {
-        self.inner.list(prefix, after, limit).await
-    }
-    async fn delete(&self, keys: &[ObjectKey]) -> Result<(), StoreError> {
-        self.inner.delete(keys).await
-    }
-    async fn tag(&self, key: &ObjectKey, tags: &Tags) -> Result<(), StoreError> {
-        self.inner.tag(key, tags).await
-    }
-    async fn tags(&self, key: &ObjectKey) -> Result<Tags, StoreError> {
-        self.inner.tags(key).await
-    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
