@@ -9,6 +9,7 @@
 //! The outside world is reached through two ports, [`queue`] and [`store`], and
 //! one client, [`registry`]. Every deployable runs this same code.
 
+pub mod aws;
 pub mod bottle;
 pub mod catalogue;
 pub mod clock;
@@ -17,6 +18,7 @@ pub mod dead_letter;
 pub mod manifest;
 pub mod message;
 pub mod mirror;
+#[cfg(feature = "local")]
 pub mod owner;
 pub mod plan;
 pub mod queue;

@@ -32,6 +32,8 @@ pub mod catalogue;
 mod content;
 mod demo;
 mod elements;
+#[cfg(feature = "emulator")]
+mod emulator;
 pub mod fault;
 mod glob;
 mod index;
@@ -44,6 +46,8 @@ pub mod upstream;
 
 pub use catalogue::{BottleSpec, FormulaSpec, Spec};
 pub use demo::Planted;
+#[cfg(feature = "emulator")]
+pub use emulator::Emulator;
 pub use fault::{Fault, Faults, Times};
 pub use log::{Entry, RequestLog, Server};
 pub use upstream::{ExpectedBottle, Ports, Upstream};

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
+use base64::prelude::{BASE64_STANDARD, Engine as _};
 use bytes::{Bytes, BytesMut};
 use sha2::{Digest as _, Sha256};
 
@@ -18,9 +19,14 @@ impl Digest {
         Self(Sha256::digest(bytes).into())
     }
 
-    /// The raw 32 bytes, as S3's `x-amz-checksum-sha256` wants them before base64.
+    /// The raw 32 bytes.
     pub fn as_bytes(&self) -> &[u8; 32] {
         &self.0
+    }
+
+    /// As S3's `x-amz-checksum-sha256` has it.
+    pub fn to_base64(&self) -> String {
+        BASE64_STANDARD.encode(self.0)
     }
 }
 

@@ -7,7 +7,9 @@
 
 #[cfg(test)]
 mod conformance;
+#[cfg(feature = "local")]
 mod embedded;
+mod sqs;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -15,7 +17,9 @@ use std::time::Duration;
 use async_trait::async_trait;
 use jiff::Timestamp;
 
+#[cfg(feature = "local")]
 pub use embedded::{Embedded, EmbeddedQueue, MOST_CRASHES};
+pub use sqs::Sqs;
 
 /// Where messages wait.
 ///

@@ -6,7 +6,9 @@
 
 #[cfg(test)]
 mod conformance;
+#[cfg(feature = "local")]
 mod folder;
+mod s3;
 
 use std::collections::BTreeMap;
 
@@ -16,7 +18,9 @@ use bytes::Bytes;
 use crate::bottle::{Digest, ObjectKey, Verified, VerifiedBytes};
 use crate::retry::{Retryable, Verdict};
 
+#[cfg(feature = "local")]
 pub use folder::Folder;
+pub use s3::{InvalidLocation, Location, S3};
 
 /// Where objects are kept.
 ///

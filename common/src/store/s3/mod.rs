@@ -1,0 +1,411 @@
+//! S3, and stores that speak as S3 does.
+//!
+//! S3 itself checks what a key promises: a single write carries the expected
+//! digest as its checksum, so that other bytes are refused; each part of an
+//! upload carries its own, and an upload is completed only with the proof that
+//! all of it hashed right.
+
+mod error;
+mod headers;
+mod location;
+mod upload;
+
+use async_trait::async_trait;
+use aws_config::SdkConfig;
+use aws_sdk_s3::Client;
+use aws_sdk_s3::types::{
+    ChecksumAlgorithm, Delete, MetadataDirective, ObjectIdentifier, Tag, Tagging, TaggingDirective,
+};
+use futures_util::{FutureExt, StreamExt, TryStreamExt, stream};
+
+use crate::aws::Fault;
+use crate::bottle::{Digest, ObjectKey};
+
+use super::{
+    Body, Condition, Object, ObjectMeta, Store, StoreError, Tags, Upload, Version, check_copy,
+    check_deletable, check_promise,
+};
+
+use error::{failed, is_absent, is_conflict};
+use headers::Headers;
+use upload::S3Upload;
+
+pub use location::{InvalidLocation, Location};
+
+/// A listing returns at most this many keys a request, and so many are removed in one.
+/// <https://docs.aws.amazon.com/AmazonS3/latest/API/API_ListObjectsV2.html>
+const MOST_KEYS: usize = 1000;
+
+/// S3 copies no larger object in one request.
+/// <https://docs.aws.amazon.com/AmazonS3/latest/API/API_CopyObject.html>
+const LARGEST_COPY: u64 = 5 << 30;
+
+/// Requests of one call that are under way at once.
+const REQUESTS_AT_ONCE: usize = 8;
+
+/// A mirror in a bucket. Cheap to clone.
+#[derive(Clone)]
+pub struct S3 {
+    client: Client,
+    location: Location,
+}
+
+impl S3 {
+    /// The mirror at `location`. An `endpoint` of one's own is that of a store
+    /// that speaks as S3 does; the bucket is named in the path there, since few
+    /// such have a host name a bucket.
+    pub fn new(config: &SdkConfig, location: Location, endpoint: Option<&str>) -> Self {
+        let mut builder = aws_sdk_s3::config::Builder::from(config);
+        if let Some(endpoint) = endpoint {
+            builder = builder.endpoint_url(endpoint).force_path_style(true);
+        }
+        Self { client: Client::from_conf(builder.build()), location }
+    }
+
+    /// Where it is.
+    pub fn location(&self) -> &Location {
+        &self.location
+    }
+
+    /// Whether the bucket is there and may be listed; the error says what to do.
+    pub async fn check(&self) -> Result<(), StoreError> {
+        let request = self
+            .client
+            .list_objects_v2()
+            .bucket(self.bucket())
+            .prefix(self.location.full("_sync/"))
+            .max_keys(1);
+        request.send().await.map_err(|error| failed("list", self.location.to_string(), &error))?;
+        Ok(())
+    }
+
+    fn bucket(&self) -> &str {
+        self.location.bucket()
+    }
+
+    fn full(&self, key: &ObjectKey) -> String {
+        self.location.full(key.as_str())
+    }
+
+    async fn delete_batch(&self, batch: &[ObjectKey]) -> Result<(), StoreError> {
+        let first = batch.first().map(ToString::to_string).unwrap_or_default();
+        let broken = |cause: String| StoreError::Failed {
+            operation: "delete",
+            key: first.clone(),
+            cause,
+            transient: false,
+        };
+        let identifiers = batch.iter().map(|key| ObjectIdentifier::builder().key(self.full(key)).build());
+        let identifiers = identifiers.collect::<Result<_, _>>().map_err(|error| broken(error.to_string()))?;
+        let delete = Delete::builder().quiet(true).set_objects(Some(identifiers)).build();
+        let delete = delete.map_err(|error| broken(error.to_string()))?;
+        let request = self.client.delete_objects().bucket(self.bucket()).delete(delete);
+        let output = request.send().await.map_err(|error| failed("delete", first.clone(), &error))?;
+        match output.errors().iter().find(|error| error.code() != Some("NoSuchKey")) {
+            None => Ok(()),
+            Some(error) => Err(StoreError::Failed {
+                operation: "delete",
+                key: error.key().unwrap_or_default().to_owned(),
+                cause: format!(
+                    "{}: {}",
+                    error.code().unwrap_or_default(),
+                    error.message().unwrap_or_default()
+                ),
+                transient: matches!(error.code(), Some("InternalError" | "SlowDown" | "ServiceUnavailable")),
+            }),
+        }
+    }
+}
+
+#[async_trait]
+impl Store for S3 {
+    async fn head(&self, key: &ObjectKey) -> Result<Option<ObjectMeta>, StoreError> {
+        match self.client.head_object().bucket(self.bucket()).key(self.full(key)).send().await {
+            Ok(output) => {
+                let size = output.content_length().and_then(|length| u64::try_from(length).ok()).unwrap_or(0);
+                Ok(Some(ObjectMeta { key: key.clone(), size }))
+            }
+            Err(error) if is_absent(&Fault::of(&error)) => Ok(None),
+            Err(error) => Err(failed("look up", key.to_string(), &error)),
+        }
+    }
+
+    async fn get(&self, key: &ObjectKey) -> Result<Option<Object>, StoreError> {
+        let output = match self.client.get_object().bucket(self.bucket()).key(self.full(key)).send().await {
+            Ok(output) => output,
+            Err(error) if is_absent(&Fault::of(&error)) => return Ok(None),
+            Err(error) => return Err(failed("get", key.to_string(), &error)),
+        };
+        let version = Version(output.e_tag.unwrap_or_default());
+        let body = output.body.collect().await.map_err(|error| StoreError::Failed {
+            operation: "get",
+            key: key.to_string(),
+            cause: crate::aws::chain(&error),
+            transient: true,
+        })?;
+        Ok(Some(Object { body: body.into_bytes(), version }))
+    }
+
+    async fn put(&self, key: &ObjectKey, body: Body, condition: Condition) -> Result<Version, StoreError> {
+        let bytes = check_promise(key, body)?;
+        let digest = key.blob_digest().unwrap_or_else(|| Digest::of(&bytes));
+        let Headers { content_type, cache_control } = Headers::of(key);
+        let mut request = self
+            .client
+            .put_object()
+            .bucket(self.bucket())
+            .key(self.full(key))
+            .content_type(content_type)
+            .cache_control(cache_control)
+            // S3 hashes what arrives, and refuses what hashes to anything else.
+            .checksum_sha256(digest.to_base64())
+            .body(bytes.into());
+        match condition {
+            Condition::Always => {}
+            Condition::Absent => request = request.if_none_match("*"),
+            Condition::Matches(version) => request = request.if_match(version.0),
+        }
+        // The checksum covers the body; a signature of it would be one more pass.
+        match request.customize().disable_payload_signing().send().await {
+            Ok(output) => Ok(Version(output.e_tag.unwrap_or_default())),
+            Err(error) if is_conflict(&Fault::of(&error)) => Err(StoreError::Conflict { key: key.clone() }),
+            Err(error) => Err(failed("put", key.to_string(), &error)),
+        }
+    }
+
+    async fn begin(&self, key: &ObjectKey, size: u64, part_size: u64) -> Result<Box<dyn Upload>, StoreError> {
+        if key.blob_digest().is_none() {
+            return Err(StoreError::Refused { key: key.to_string(), why: "only bottles come in parts" });
+        }
+        let Headers { content_type, cache_control } = Headers::of(key);
+        let request = self
+            .client
+            .create_multipart_upload()
+            .bucket(self.bucket())
+            .key(self.full(key))
+            .content_type(content_type)
+            .cache_control(cache_control)
+            .checksum_algorithm(ChecksumAlgorithm::Sha256);
+        let output = request.send().await.map_err(|error| failed("begin", key.to_string(), &error))?;
+        let id = output.upload_id.unwrap_or_default();
+        Ok(Box::new(S3Upload::new(self.clone(), key.clone(), id, size, part_size)))
+    }
+
+    async fn copy(&self, from: &ObjectKey, to: &ObjectKey) -> Result<bool, StoreError> {
+        let expected = check_copy(from, to)?;
+        // A larger one is fetched.
+        if self.head(from).await?.is_none_or(|meta| meta.size > LARGEST_COPY) {
+            return Ok(false);
+        }
+        let source = format!("{}/{}", self.bucket(), self.full(from));
+        let request = self
+            .client
+            .copy_object()
+            .bucket(self.bucket())
+            .key(self.full(to))
+            .copy_source(encoded(&source))
+            .metadata_directive(MetadataDirective::Copy)
+            // The source may be tagged to expire; its copy is wanted.
+            .tagging_directive(TaggingDirective::Replace)
+            // Hashed once more by S3, as a whole, which bottles in parts never were.
+            .checksum_algorithm(ChecksumAlgorithm::Sha256);
+        let output = match request.send().await {
+            Ok(output) => output,
+            Err(error) if is_absent(&Fault::of(&error)) => return Ok(false),
+            Err(error) => return Err(failed("copy", from.to_string(), &error)),
+        };
+        let checksum = output.copy_object_result().and_then(|result| result.checksum_sha256());
+        if let Some(checksum) = checksum
+            && checksum != expected.to_base64()
+        {
+            // What is stored under the source's key is not what was verified.
+            return Err(StoreError::Failed {
+                operation: "copy",
+                key: from.to_string(),
+                cause: "the copy has another checksum than the bottle".to_owned(),
+                transient: false,
+            });
+        }
+        Ok(true)
+    }
+
+    async fn list(
+        &self,
+        prefix: &str,
+        after: Option<&ObjectKey>,
+        limit: usize,
+    ) -> Result<Vec<ObjectMeta>, StoreError> {
+        let mut found = Vec::new();
+        let mut start = after.map(|key| self.full(key));
+        while found.len() < limit {
+            let page = MOST_KEYS.min(limit - found.len());
+            let request = self
+                .client
+                .list_objects_v2()
+                .bucket(self.bucket())
+                .prefix(self.location.full(prefix))
+                .set_start_after(start.clone())
+                .max_keys(i32::try_from(page).unwrap_or(i32::MAX));
+            let output = request.send().await.map_err(|error| failed("list", prefix.to_owned(), &error))?;
+            start = output.contents().last().and_then(|object| object.key().map(str::to_owned));
+            found.extend(output.contents().iter().filter_map(|object| {
+                // What someone else put there under a name that is no key of ours is not ours.
+                let key = self.location.strip(object.key()?)?.parse().ok()?;
+                Some(ObjectMeta { key, size: u64::try_from(object.size().unwrap_or(0)).unwrap_or(0) })
+            }));
+            if !output.is_truncated().unwrap_or(false) || start.is_none() {
+                break;
+            }
+        }
+        Ok(found)
+    }
+
+    async fn delete(&self, keys: &[ObjectKey]) -> Result<(), StoreError> {
+        check_deletable(keys)?;
+        let batches: Vec<_> = keys.chunks(MOST_KEYS).map(|batch| self.delete_batch(batch).boxed()).collect();
+        stream::iter(batches).buffer_unordered(REQUESTS_AT_ONCE).try_collect().await
+    }
+
+    async fn tag(&self, key: &ObjectKey, tags: &Tags) -> Result<(), StoreError> {
+        let set = tags.iter().map(|(name, value)| Tag::builder().key(name).value(value).build());
+        let tagging =
+            set.collect::<Result<_, _>>().and_then(|set| Tagging::builder().set_tag_set(Some(set)).build());
+        let tagging = tagging.map_err(|error| StoreError::Failed {
+            operation: "tag",
+            key: key.to_string(),
+            cause: error.to_string(),
+            transient: false,
+        })?;
+        let request =
+            self.client.put_object_tagging().bucket(self.bucket()).key(self.full(key)).tagging(tagging);
+        match request.send().await {
+            Ok(_) => Ok(()),
+            Err(error) if is_absent(&Fault::of(&error)) => {
+                Err(StoreError::Refused { key: key.to_string(), why: "it is not there to be tagged" })
+            }
+            Err(error) => Err(failed("tag", key.to_string(), &error)),
+        }
+    }
+
+    async fn tags(&self, key: &ObjectKey) -> Result<Tags, StoreError> {
+        match self.client.get_object_tagging().bucket(self.bucket()).key(self.full(key)).send().await {
+            Ok(output) => Ok(output.tag_set.into_iter().map(|tag| (tag.key, tag.value)).collect()),
+            Err(error) if is_absent(&Fault::of(&error)) => Ok(Tags::new()),
+            Err(error) => Err(failed("read the tags of", key.to_string(), &error)),
+        }
+    }
+}
+
+/// A key as a header's URL has it: everything but unreserved characters and
+/// slashes escaped.
+fn encoded(path: &str) -> String {
+    let mut text = String::with_capacity(path.len());
+    for byte in path.bytes() {
+        if byte.is_ascii_alphanumeric() || b"-_.~/".contains(&byte) {
+            text.push(char::from(byte));
+        } else {
+            text.push_str(&format!("%{byte:02X}"));
+        }
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use testbed::Emulator;
+
+    use super::super::conformance;
+    use super::*;
+
+    async fn bucket(emulator: &Emulator, location: &str) -> S3 {
+        let config = crate::aws::emulated(&emulator.url());
+        let store = S3::new(&config, location.parse().unwrap(), Some(&emulator.url()));
+        store.client.create_bucket().bucket(store.bucket()).send().await.unwrap();
+        store
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn it_keeps_the_store_contract() {
+        let emulator = Emulator::start().unwrap();
+        conformance::run(&bucket(&emulator, "s3://whole-bucket").await).await;
+        conformance::run(&bucket(&emulator, "s3://shared-bucket/some/prefix").await).await;
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn objects_have_their_headers_and_their_prefix() {
+        let emulator = Emulator::start().unwrap();
+        let store = bucket(&emulator, "s3://shared-bucket/below").await;
+        let digest = Digest::of(b"bottle");
+        let image = "v2/homebrew/core/openssl/3".parse().unwrap();
+        let [from, to] = ["v2/homebrew/core/openssl/3", "v2/homebrew/core/copy"]
+            .map(|image| ObjectKey::blob(&image.parse().unwrap(), &digest));
+        store.put(&from, Bytes::from_static(b"bottle").into(), Condition::Always).await.unwrap();
+        store.tag(&from, &Tags::from([("superseded".to_owned(), "true".to_owned())])).await.unwrap();
+        assert!(store.copy(&from, &to).await.unwrap());
+        assert!(store.tags(&to).await.unwrap().is_empty(), "a copy would expire with its source");
+
+        let parts = store.begin(&ObjectKey::blob(&image, &Digest::of(b"part")), 4, 8 << 20).await.unwrap();
+        parts.part(0, Bytes::from_static(b"part")).await.unwrap();
+        let mut hasher = crate::bottle::Hasher::new();
+        hasher.update(b"part");
+        parts.complete(hasher.verify(Digest::of(b"part")).unwrap()).await.unwrap();
+
+        for key in [&from, &to, &ObjectKey::blob(&image, &Digest::of(b"part"))] {
+            let head = store.client.head_object().bucket("shared-bucket").key(format!("below/{key}"));
+            let head = head.send().await.unwrap();
+            let expected = Headers::of(key);
+            assert_eq!(head.content_type(), Some(expected.content_type), "{key}");
+            assert_eq!(head.cache_control(), Some(expected.cache_control), "{key}");
+        }
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn an_upload_that_fails_or_is_given_up_is_not_left_behind() {
+        let emulator = Emulator::start().unwrap();
+        let store = bucket(&emulator, "s3://uploads").await;
+        let key = ObjectKey::blob(&"v2/x/y".parse().unwrap(), &Digest::of(b"whole"));
+        let uploads = || async {
+            let listed = store.client.list_multipart_uploads().bucket("uploads").send().await.unwrap();
+            listed.uploads().len()
+        };
+        let aborted = store.begin(&key, 5, 8 << 20).await.unwrap();
+        let dropped = store.begin(&key, 5, 8 << 20).await.unwrap();
+        let incomplete = store.begin(&key, 5, 3).await.unwrap();
+        assert_eq!(uploads().await, 3);
+        aborted.abort().await.unwrap();
+        aborted.abort().await.unwrap();
+        drop(dropped);
+        incomplete.part(0, Bytes::from_static(b"who")).await.unwrap();
+        let mut hasher = crate::bottle::Hasher::new();
+        hasher.update(b"whole");
+        let proof = hasher.verify(Digest::of(b"whole")).unwrap();
+        assert!(incomplete.complete(proof).await.is_err(), "a bottle without its last part was completed");
+        for _ in 0..100 {
+            if uploads().await == 0 {
+                assert!(store.head(&key).await.unwrap().is_none());
+                return;
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+        }
+        panic!("uploads are left: {}", uploads().await);
+    }
+
+    #[tokio::test]
+    async fn a_bucket_that_is_not_there_is_named_and_stops_the_work() {
+        let emulator = Emulator::start().unwrap();
+        let config = crate::aws::emulated(&emulator.url());
+        let store = S3::new(&config, "s3://no-such-bucket".parse().unwrap(), None);
+        let error = store.check().await.unwrap_err();
+        assert!(matches!(error, StoreError::Failed { transient: false, .. }), "{error}");
+        assert!(error.to_string().contains("make the bucket"), "{error}");
+        let put =
+            store.put(&"_sync/x".parse().unwrap(), Bytes::new().into(), Condition::Always).await.unwrap_err();
+        assert!(matches!(put, StoreError::Failed { transient: false, .. }), "{put}");
+    }
+
+    #[test]
+    fn a_copys_source_is_escaped() {
+        assert_eq!(encoded("b/v2/x/blobs/sha256:0a+é"), "b/v2/x/blobs/sha256%3A0a%2B%C3%A9");
+    }
+}
