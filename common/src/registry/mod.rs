@@ -6,13 +6,13 @@
 //! host than the registry's. Signed URLs never leave this module.
 
 mod answer;
+mod count;
 mod error;
 mod index;
 mod limit;
 mod route;
 mod token;
 
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -29,9 +29,12 @@ use crate::catalogue::{Catalogue, Reader};
 use crate::retry::{Policy, Retryable};
 
 pub use answer::Download;
+pub(crate) use answer::retry_after;
+pub use count::{Counts, StatusClass};
 pub use error::Error;
 pub use index::{ImageIndex, LARGEST_INDEX, MEDIA_TYPE};
 pub use limit::RequestLimit;
+pub(crate) use route::is_loopback;
 pub use route::{AllowedHost, DEFAULT_HOSTS, InvalidRoute, Rewrite, Routes};
 
 /// How to talk to upstream.
@@ -76,8 +79,7 @@ pub struct Upstream {
     limit: RequestLimit,
     tokens: token::Tokens,
     retry: Policy,
-    requests: AtomicU64,
-    retries: AtomicU64,
+    counters: count::Counters,
 }
 
 struct Clients {
@@ -166,8 +168,7 @@ impl Upstream {
             routes: settings.routes,
             tokens: token::Tokens::default(),
             retry: settings.retry,
-            requests: AtomicU64::new(0),
-            retries: AtomicU64::new(0),
+            counters: count::Counters::default(),
         })
     }
 
@@ -269,15 +270,15 @@ impl Upstream {
     {
         self.retry
             .run(operation, |error: &E, wait| {
-                self.retries.fetch_add(1, Ordering::Relaxed);
+                self.counters.retried();
                 tracing::warn!(upstream.error = %error, wait_ms = wait.as_millis(), "trying upstream again");
             })
             .await
     }
 
-    /// How many requests went out, and how many tries were repeated.
-    pub fn counts(&self) -> (u64, u64) {
-        (self.requests.load(Ordering::Relaxed), self.retries.load(Ordering::Relaxed))
+    /// What was asked and answered so far.
+    pub fn counts(&self) -> Counts {
+        self.counters.now()
     }
 
     /// One attempt: follows redirects, and fetches a fresh token once.
@@ -329,7 +330,7 @@ impl Upstream {
         what: &str,
     ) -> Result<Response, Error> {
         let target = self.routes.resolve(url)?;
-        let clients = if route::is_loopback(&target) { &self.loopback } else { &self.clients };
+        let clients = if is_loopback(&target) { &self.loopback } else { &self.clients };
         let client = if ask.compressed { &clients.compressed } else { &clients.plain };
         let mut request = client.request(method, target).headers(ask.headers.clone());
         if on_home {
@@ -339,8 +340,9 @@ impl Upstream {
             request = request.header(AUTHORIZATION, value);
         }
         self.limit.admit().await;
-        self.requests.fetch_add(1, Ordering::Relaxed);
-        request.send().await.map_err(|error| Error::transport(what, error))
+        let outcome = request.send().await;
+        self.counters.answered(outcome.as_ref().ok().map(Response::status));
+        outcome.map_err(|error| Error::transport(what, error))
     }
 
     async fn fetch_token(&self, url: &Url) -> Result<String, Error> {
