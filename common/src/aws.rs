@@ -3,10 +3,12 @@
 
 use std::time::Duration;
 
+use aws_config::BehaviorVersion;
 use aws_config::retry::RetryConfig;
 use aws_config::timeout::TimeoutConfig;
-use aws_config::{BehaviorVersion, SdkConfig};
 use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
+
+pub use aws_config::SdkConfig;
 
 /// Requests are tried this often in all, by the SDK itself; what fails longer is
 /// the caller's to decide on.

@@ -46,3 +46,11 @@ pub fn after(start: Timestamp, by: Duration) -> Timestamp {
 pub fn since(earlier: Timestamp, now: Timestamp) -> Duration {
     Duration::try_from(now.duration_since(earlier)).unwrap_or_default()
 }
+
+/// The instant of a time of day, given in milliseconds since 1970: Lambda tells
+/// its deadline so.
+pub fn instant(milliseconds: u64) -> tokio::time::Instant {
+    let at = i64::try_from(milliseconds).ok().and_then(|at| Timestamp::from_millisecond(at).ok());
+    let left = at.map_or(Duration::ZERO, |at| since(Timestamp::now(), at));
+    tokio::time::Instant::now() + left
+}

@@ -97,6 +97,17 @@ impl std::ops::Add for Count {
     }
 }
 
+impl std::ops::Sub for Count {
+    type Output = Self;
+
+    fn sub(self, other: Self) -> Self {
+        Self {
+            bottles: self.bottles.saturating_sub(other.bottles),
+            bytes: self.bytes.saturating_sub(other.bytes),
+        }
+    }
+}
+
 /// What was planned, and what became of it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RunRecord {
@@ -178,6 +189,19 @@ impl RunRecord {
         store.put(&key, Bytes::from(body).into(), Condition::Always).await?;
         Ok(())
     }
+}
+
+/// When the last run that came to its end did so, of the newest few.
+pub async fn last_settled(store: &dyn Store) -> Result<Option<Timestamp>, StoreError> {
+    // Runs that are open or were never ended stand before it; not many can.
+    const LOOKED_AT: usize = 10;
+    for id in ids(store).await?.iter().rev().take(LOOKED_AT) {
+        let outcome = RunRecord::load(store, id).await?.and_then(|record| record.outcome);
+        if let Some(outcome) = outcome {
+            return Ok(Some(outcome.settled_at));
+        }
+    }
+    Ok(None)
 }
 
 /// All runs that have a record, oldest first.

@@ -4,6 +4,7 @@
 //! queue and can choose. Each is at least once: a process that dies in between
 //! leaves a letter in both queues, and its bottle is found in the mirror then.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -23,6 +24,11 @@ pub struct Desk {
     pub store: Arc<dyn Store>,
     /// The time.
     pub clock: Clock,
+    /// How long a queue is asked for more before it counts as empty: a queue
+    /// that is spread over many machines may say nothing at once.
+    pub wait: Duration,
+    /// At most so many letters a second are sent back; all at once where absent.
+    pub pace: Option<u32>,
 }
 
 /// One lane's queues.
@@ -42,6 +48,15 @@ pub struct Letter {
     pub lane: Lane,
     /// The letter.
     pub letter: DeadLetter,
+}
+
+/// What going through the letters came to.
+#[derive(Debug, Clone, Default)]
+pub struct GoneThrough {
+    /// Those that were chosen.
+    pub letters: Vec<Letter>,
+    /// How many are in the queues still, chosen or not.
+    pub left: u64,
 }
 
 /// What is to be done with the letters that are chosen.
@@ -74,13 +89,13 @@ const PORTION: usize = 10;
 
 impl Desk {
     /// Goes through all letters once, and does `deed` to those that `chosen`
-    /// picks; these are returned.
+    /// picks.
     pub async fn go_through(
         &self,
         deed: Deed,
         chosen: impl Fn(&Letter) -> bool,
-    ) -> Result<Vec<Letter>, DeskError> {
-        let mut found = Vec::new();
+    ) -> Result<GoneThrough, DeskError> {
+        let mut found = GoneThrough::default();
         for lane in &self.lanes {
             let mut untouched = Vec::new();
             let outcome = self.go_through_lane(lane, deed, &chosen, &mut found, &mut untouched).await;
@@ -96,21 +111,27 @@ impl Desk {
         lane: &DeskLane,
         deed: Deed,
         chosen: &impl Fn(&Letter) -> bool,
-        found: &mut Vec<Letter>,
+        found: &mut GoneThrough,
         untouched: &mut Vec<Handle>,
     ) -> Result<(), DeskError> {
+        // Going through many takes longer than they stay hidden: those that come
+        // round again were seen.
+        let mut seen = HashSet::new();
         loop {
-            let deliveries = lane.dead_letters.receive(PORTION, VISIBILITY, Duration::ZERO).await?;
-            if deliveries.is_empty() {
-                return Ok(());
-            }
+            let deliveries = lane.dead_letters.receive(PORTION, VISIBILITY, self.wait).await?;
+            let count = seen.len();
             let mut picked = Vec::new();
             for delivery in deliveries {
+                if !seen.insert(delivery.id.clone()) {
+                    untouched.push(delivery.handle);
+                    continue;
+                }
                 let letter = Letter { lane: lane.lane, letter: DeadLetter::read(&delivery) };
                 let is_chosen = chosen(&letter);
                 if is_chosen {
-                    found.push(letter.clone());
+                    found.letters.push(letter.clone());
                 }
+                found.left += 1;
                 if is_chosen && deed != Deed::Look {
                     picked.push((delivery, letter.letter));
                 } else {
@@ -118,6 +139,16 @@ impl Desk {
                 }
             }
             self.do_it(lane, deed, &picked).await?;
+            found.left -= picked.len() as u64;
+            if seen.len() == count {
+                return Ok(());
+            }
+            if let Some(pace) = self.pace
+                && deed == Deed::Replay
+            {
+                let portion = u32::try_from(picked.len()).unwrap_or(u32::MAX);
+                tokio::time::sleep(Duration::from_secs(1) * portion / pace.max(1)).await;
+            }
         }
     }
 

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use crate::message::Message;
 use crate::queue::{Delivery, Outgoing};
 
-pub use desk::{Deed, Desk, DeskError, DeskLane, Letter};
+pub use desk::{Deed, Desk, DeskError, DeskLane, GoneThrough, Letter};
 
 /// Why a bottle was given up on, as one word that a command or a metric takes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]

@@ -68,6 +68,9 @@ pub struct OpenRun {
     /// Bottles whose messages were found to be gone.
     #[serde(default)]
     pub lost: u64,
+    /// Whether it was found to make no progress, and the team was told.
+    #[serde(default)]
+    pub stalled: bool,
 }
 
 /// What is known of one formula's repository.

@@ -86,13 +86,9 @@ impl Mirror {
         cancel: &CancellationToken,
     ) -> Result<Mirrored, MirrorError> {
         let key = message.key();
-        if self.holds(&key, message.size).await? {
-            return Ok(Mirrored::AlreadyHeld);
-        }
-        if let Some(from) = &message.copy_from
-            && self.copy(from, &key).await
-        {
-            return Ok(Mirrored::Copied);
+        let looked = cancel.run_until_cancelled(self.look(message, &key)).await;
+        if let Some(mirrored) = looked.unwrap_or(Err(MirrorError::Cancelled))? {
+            return Ok(mirrored);
         }
         let url = message.url().map_err(|error| MirrorError::bad_url(message, error))?;
         let bottle = Bottle { url: &url, key: &key, digest: message.digest, size: message.size };
@@ -104,6 +100,17 @@ impl Mirror {
             outcome => outcome?,
         }
         Ok(Mirrored::Fetched)
+    }
+
+    /// What the mirror can do without upstream.
+    async fn look(&self, message: &Message, key: &ObjectKey) -> Result<Option<Mirrored>, MirrorError> {
+        if self.holds(key, message.size).await? {
+            return Ok(Some(Mirrored::AlreadyHeld));
+        }
+        match &message.copy_from {
+            Some(from) if self.copy(from, key).await => Ok(Some(Mirrored::Copied)),
+            _ => Ok(None),
+        }
     }
 
     async fn fetch(&self, bottle: &Bottle<'_>, cancel: &CancellationToken) -> Result<(), MirrorError> {

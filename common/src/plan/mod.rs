@@ -14,7 +14,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use futures_util::{StreamExt, stream};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 use url::Url;
 
@@ -85,7 +85,7 @@ pub struct PlanSettings {
 }
 
 /// What a plan came to.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct PlanReport {
     /// The run; `None` in a dry run.
     pub run: Option<RunId>,
@@ -126,7 +126,7 @@ pub struct PlanReport {
 }
 
 /// A formula that could not be read from the catalogue.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct SkippedFormula {
     /// Its name, or its position where it has none.
     pub name: String,
@@ -135,7 +135,7 @@ pub struct SkippedFormula {
 }
 
 /// A formula that could not be planned.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Problem {
     /// The formula.
     pub formula: FormulaName,

@@ -98,6 +98,7 @@ impl<'a> Writer<'a> {
                 remaining: 0,
                 progress_at: sent_at,
                 lost: 0,
+                stalled: false,
             });
         })
         .await?;

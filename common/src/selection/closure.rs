@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::bottle::{BottleTag, Digest, FormulaName};
 use crate::catalogue::{Catalogue, Formula};
@@ -43,7 +43,7 @@ pub struct SelectedBottle {
 }
 
 /// A formula that is wanted because another one needs it.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Added {
     /// The dependency.
     pub formula: FormulaName,
@@ -54,7 +54,7 @@ pub struct Added {
 }
 
 /// A formula that is wanted and that the mirror won't have.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Missing {
     /// The formula.
     pub formula: FormulaName,
@@ -67,7 +67,7 @@ pub struct Missing {
 }
 
 /// Why a dependency can't be had.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum WhyMissing {
     /// The catalogue doesn't list it (it may be in another tap).

@@ -57,7 +57,20 @@ pub struct SettleReport {
     /// Runs that are complete now.
     pub settled: Vec<RunRecord>,
     /// Runs that make no progress.
-    pub stalled: Vec<RunId>,
+    pub stalled: Vec<StalledRun>,
+}
+
+/// A run that makes no progress.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct StalledRun {
+    /// The run.
+    pub run: RunId,
+    /// Its bottles that are on their way.
+    pub remaining: u64,
+    /// When their number last changed.
+    pub since: Timestamp,
+    /// Whether this settle is the first to find it so.
+    pub is_new: bool,
 }
 
 /// A settle that could not be made.
@@ -151,13 +164,20 @@ impl Settler {
             if open.remaining != tally.queued.bottles {
                 open.remaining = tally.queued.bottles;
                 open.progress_at = now;
+                open.stalled = false;
             }
             if tally.queued.bottles == 0 && !open.planning {
                 let lost = open.lost;
                 manifest.runs.remove(&id);
                 report.settled.push(self.close(id, tally, lost, now).await?);
             } else if clock::since(open.progress_at, now) >= self.settings.stalled_after {
-                report.stalled.push(id);
+                let is_new = !std::mem::replace(&mut open.stalled, true);
+                report.stalled.push(StalledRun {
+                    run: id,
+                    remaining: tally.queued.bottles,
+                    since: open.progress_at,
+                    is_new,
+                });
             }
         }
         Ok(())

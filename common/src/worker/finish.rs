@@ -15,20 +15,30 @@ use crate::queue::{Delivery, Handle};
 use crate::receipt::Receipt;
 use crate::retry::{Policy, Retryable, Verdict};
 
+use super::activity::InHand;
 use super::heartbeat::Held;
-use super::{Releases, Worker, account, entry};
+use super::{Releases, Worker, entry};
 
 /// A message that was worked on. It stays hidden from others until this is gone.
 pub(super) struct Finished {
     pub(super) delivery: Delivery,
     pub(super) disposition: Disposition,
-    pub(super) _held: Held,
+    /// `None` where nobody extends it.
+    pub(super) _held: Option<Held>,
+    pub(super) _in_hand: InHand,
+}
+
+/// Who acknowledges messages that are done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Acknowledge {
+    Worker,
+    Caller,
 }
 
 /// What is to become of a message.
 pub(super) enum Disposition {
     /// The mirror holds the bottle: report and acknowledge.
-    Held { message: Message, mirrored: Mirrored },
+    Held { message: Message, mirrored: Mirrored, took: Duration },
     /// Given up on: dead-letter, report and acknowledge.
     Dead { message: Option<Message>, failure: Failure },
     /// Back to the queue.
@@ -50,19 +60,20 @@ impl Worker {
     pub(super) async fn finish(&self, mut finished: mpsc::Receiver<Finished>) {
         let mut batch = Vec::new();
         while finished.recv_many(&mut batch, LARGEST_BATCH).await > 0 {
-            self.finish_batch(&batch).await;
+            self.finish_batch(&batch, Acknowledge::Worker).await;
             batch.clear();
         }
     }
 
-    async fn finish_batch(&self, batch: &[Finished]) {
+    /// Reports a batch and lets go of it; the messages that were given back.
+    pub(super) async fn finish_batch(&self, batch: &[Finished], acknowledge: Acknowledge) -> Vec<Handle> {
         let mut releases = Releases::new();
         let mut done: Vec<&Finished> = Vec::new();
         for finished in batch {
             let handle = &finished.delivery.handle;
             match &finished.disposition {
                 Disposition::Release { delay } => {
-                    self.progress.add(|progress| account(progress, &finished.disposition));
+                    self.progress.account(&finished.disposition);
                     releases.entry(*delay).or_default().push(handle.clone());
                 }
                 Disposition::Held { .. } | Disposition::Dead { .. } => done.push(finished),
@@ -76,17 +87,20 @@ impl Worker {
             done.clear();
         }
         for finished in &done {
-            self.progress.add(|progress| account(progress, &finished.disposition));
+            self.progress.account(&finished.disposition);
         }
         // An acknowledgement needs no retry: redelivery covers it.
-        if let Err(error) = self.queue.acknowledge(&handles(&done)).await {
+        if acknowledge == Acknowledge::Worker
+            && let Err(error) = self.queue.acknowledge(&handles(&done)).await
+        {
             tracing::warn!(%error, messages = done.len(), "could not be acknowledged: delivered once more");
         }
-        for (delay, handles) in releases {
-            if let Err(error) = self.queue.release(&handles, delay).await {
+        for (delay, handles) in &releases {
+            if let Err(error) = self.queue.release(handles, *delay).await {
                 tracing::warn!(%error, messages = handles.len(), "come back when their time is up");
             }
         }
+        releases.into_values().flatten().collect()
     }
 
     /// Dead letters first, then the receipt: a bottle that is reported dead can

@@ -1,33 +1,38 @@
 //! The drain loop: receive, work within bounds, keep alive, report, acknowledge.
 
+mod activity;
+mod batch;
 mod finish;
 mod heartbeat;
+mod progress;
 
 use std::collections::BTreeMap;
 use std::panic::AssertUnwindSafe;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::FutureExt;
 use futures_util::future::OptionFuture;
-use serde::Serialize;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument as _;
 
 use crate::clock::Clock;
-use crate::dead_letter::{ByReason, Failure, Reason};
+use crate::dead_letter::{Failure, Reason};
 use crate::message::{Message, MessageError};
-use crate::mirror::{Consequence, Mirror, MirrorError, Mirrored};
+use crate::mirror::{Consequence, Mirror, MirrorError};
 use crate::queue::{Delivery, Queue, QueueError};
 use crate::receipt;
 use crate::retry::Policy;
-use crate::run::Count;
 use crate::store::Store;
 
 use finish::{Disposition, Finished};
 use heartbeat::Heartbeat;
+
+pub use activity::Activity;
+pub use progress::{Done, Progress};
 
 /// How a worker drains its queue.
 #[derive(Debug, Clone)]
@@ -66,44 +71,8 @@ pub struct Worker {
     pub settings: WorkerSettings,
     /// What was done so far; others may look at it.
     pub progress: Progress,
-}
-
-/// What a worker did so far. Cheap to clone; all clones show the same.
-#[derive(Debug, Clone, Default)]
-pub struct Progress(Arc<Mutex<Done>>);
-
-/// What a worker did.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
-pub struct Done {
-    /// Fetched from upstream.
-    pub fetched: Count,
-    /// Copied inside the mirror.
-    pub copied: Count,
-    /// Found in the mirror.
-    pub already_held: Count,
-    /// Given up on, by reason.
-    pub dead: ByReason,
-    /// Given back, to be tried again later.
-    pub released: u64,
-}
-
-impl Done {
-    /// Bottles that need no more work, one way or the other.
-    pub fn finished(&self) -> Count {
-        let dead = Count { bottles: self.dead.values().sum(), bytes: 0 };
-        self.fetched + self.copied + self.already_held + dead
-    }
-}
-
-impl Progress {
-    /// What was done until now.
-    pub fn now(&self) -> Done {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-
-    pub(crate) fn add(&self, change: impl FnOnce(&mut Done)) {
-        change(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner));
-    }
+    /// How busy it is; others may watch it.
+    pub activity: Activity,
 }
 
 /// A worker that could not go on. Its messages went back to the queue.
@@ -150,6 +119,7 @@ impl Worker {
         let mut outcome = Ok(());
 
         while !stopping.is_cancelled() {
+            self.activity.turn();
             let free = self.settings.concurrency.saturating_sub(tasks.len());
             if receiving.is_none() && free > 0 {
                 receiving = Some(Box::pin(self.queue.receive(
@@ -225,13 +195,14 @@ impl Worker {
         heartbeat: &Heartbeat,
         sender: &mpsc::Sender<Finished>,
     ) {
-        let held = heartbeat.hold(delivery.handle.clone());
+        let held = Some(heartbeat.hold(delivery.handle.clone()));
+        let in_hand = self.activity.take();
         let (mirror, abort, sender) = (Arc::clone(&self.mirror), abort.clone(), sender.clone());
         let (settings, clock) = (self.settings.clone(), self.clock.clone());
         tasks.spawn(async move {
             let (disposition, fatal) = attempt(&mirror, &delivery, &settings, &clock, &abort).await;
             // The other end is there until all senders are gone.
-            let _ = sender.send(Finished { delivery, disposition, _held: held }).await;
+            let _ = sender.send(Finished { delivery, disposition, _held: held, _in_hand: in_hand }).await;
             fatal
         });
     }
@@ -274,6 +245,7 @@ async fn attempt(
             None,
         );
     }
+    let started = Instant::now();
     let transfer = AssertUnwindSafe(mirror.mirror(&message, abort)).catch_unwind();
     let outcome = transfer
         .instrument(span.clone())
@@ -283,7 +255,7 @@ async fn attempt(
     let error = match outcome {
         Ok(mirrored) => {
             tracing::debug!(how = ?mirrored, bottle.bytes = message.size, "held");
-            return (Disposition::Held { message, mirrored }, None);
+            return (Disposition::Held { message, mirrored, took: started.elapsed() }, None);
         }
         Err(error) => error,
     };
@@ -313,19 +285,6 @@ fn describe(panic: &Box<dyn std::any::Any + Send>) -> String {
     let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
     text.or_else(|| panic.downcast_ref::<String>().cloned())
         .unwrap_or_else(|| "a panic without a message".to_owned())
-}
-
-/// What a disposition adds to the worker's account.
-fn account(done: &mut Done, disposition: &Disposition) {
-    match disposition {
-        Disposition::Held { message, mirrored } => match mirrored {
-            Mirrored::Fetched => done.fetched.add(message.size),
-            Mirrored::Copied => done.copied.add(message.size),
-            Mirrored::AlreadyHeld => done.already_held.add(message.size),
-        },
-        Disposition::Dead { failure, .. } => *done.dead.entry(failure.reason).or_default() += 1,
-        Disposition::Release { .. } => done.released += 1,
-    }
 }
 
 /// What a disposition reports to the producer.

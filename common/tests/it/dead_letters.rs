@@ -94,8 +94,8 @@ async fn a_replayed_letter_is_mirrored_and_a_dropped_one_planned_anew() {
         }
     };
     let desk = fixture.desk();
-    assert_eq!(desk.go_through(Deed::Replay, is(bad[0].formula.clone())).await.unwrap().len(), 1);
-    assert_eq!(desk.go_through(Deed::Drop, is(bad[1].formula.clone())).await.unwrap().len(), 1);
+    assert_eq!(desk.go_through(Deed::Replay, is(bad[0].formula.clone())).await.unwrap().letters.len(), 1);
+    assert_eq!(desk.go_through(Deed::Drop, is(bad[1].formula.clone())).await.unwrap().letters.len(), 1);
     assert!(fixture.letters().await.is_empty());
 
     fixture.settle().await;

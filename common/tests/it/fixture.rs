@@ -17,7 +17,7 @@ use common::retry::Policy;
 use common::selection::Selection;
 use common::settle::{SettleReport, SettleSettings, Settler};
 use common::store::{Folder, Store};
-use common::worker::{Done, Progress, Worker, WorkerError, WorkerSettings};
+use common::worker::{Activity, Done, Progress, Worker, WorkerError, WorkerSettings};
 use tempfile::TempDir;
 use tokio_util::sync::CancellationToken;
 use url::Url;
@@ -117,6 +117,7 @@ impl Fixture {
             store: Arc::clone(&self.store),
             clock: self.clock.clone(),
             progress: Progress::default(),
+            activity: Activity::default(),
             settings: WorkerSettings {
                 concurrency: self.concurrency,
                 visibility: self.visibility,
@@ -167,11 +168,17 @@ impl Fixture {
             work: Arc::clone(work),
             dead_letters: Arc::clone(dead_letters),
         });
-        Desk { lanes: lanes.collect(), store: Arc::clone(&self.store), clock: self.clock.clone() }
+        Desk {
+            lanes: lanes.collect(),
+            store: Arc::clone(&self.store),
+            clock: self.clock.clone(),
+            wait: Duration::ZERO,
+            pace: None,
+        }
     }
 
     pub(crate) async fn letters(&self) -> Vec<Letter> {
-        self.desk().go_through(Deed::Look, |_| true).await.unwrap()
+        self.desk().go_through(Deed::Look, |_| true).await.unwrap().letters
     }
 
     pub(crate) fn path(&self, key: &str) -> std::path::PathBuf {

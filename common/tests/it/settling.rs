@@ -119,7 +119,12 @@ async fn a_run_without_progress_is_stalled() {
     let plan = fixture.plan().await;
     assert!(fixture.settle().await.stalled.is_empty());
     fixture.clock.advance(Duration::from_hours(2));
-    assert_eq!(fixture.settle().await.stalled, [plan.run.unwrap()]);
+    let run = plan.run.unwrap();
+    let found = fixture.settle().await.stalled;
+    assert_eq!((found.len(), &found[0].run, found[0].is_new), (1, &run, true));
+    // Told once, however long it lasts.
+    let again = fixture.settle().await.stalled;
+    assert_eq!((again.len(), again[0].is_new), (1, false));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -16,7 +16,7 @@ impl Headers {
         if key.is_internal() {
             // Clients never see it, and a stale one would be a lie to ourselves.
             let content_type =
-                if key.as_str().ends_with(".zst") { "application/zstd" } else { "application/json" };
+                if key.as_str() == crate::manifest::KEY { "application/zstd" } else { "application/json" };
             headers(content_type, "no-store")
         } else if key.blob_digest().is_some() {
             // Its name is its digest: it never changes. The registry's own type.

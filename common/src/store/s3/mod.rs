@@ -10,6 +10,8 @@ mod headers;
 mod location;
 mod upload;
 
+use std::fmt::Write as _;
+
 use async_trait::async_trait;
 use aws_config::SdkConfig;
 use aws_sdk_s3::Client;
@@ -304,7 +306,8 @@ fn encoded(path: &str) -> String {
         if byte.is_ascii_alphanumeric() || b"-_.~/".contains(&byte) {
             text.push(char::from(byte));
         } else {
-            text.push_str(&format!("%{byte:02X}"));
+            // Writing to a text can't fail.
+            let _ = write!(text, "%{byte:02X}");
         }
     }
     text
