@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, ensure};
 
 /// How long it may take to answer after its start.
-const READY_WITHIN: Duration = Duration::from_secs(60);
+const READY_WITHIN: Duration = Duration::from_mins(1);
 
 /// A running emulator. It ends when this is dropped, and when this process dies.
 pub struct Emulator {
