@@ -13,6 +13,8 @@ use common::size::ByteSize;
 use common::telemetry::LogFormat;
 use url::Url;
 
+use crate::place::Destination;
+
 /// A private copy of Homebrew's bottles that `brew` installs from.
 #[derive(Parser)]
 #[command(name = "bottles", version, after_help = EXIT_CODES)]
@@ -41,6 +43,8 @@ pub(crate) enum Command {
     Plan(PlanOptions),
     /// Bring a mirror up to date
     Sync(SyncOptions),
+    /// Have a deployed system plan a run now
+    Run(RunOptions),
     /// Show what a mirror holds, its last run, its queues and its dead letters
     Status(StatusOptions),
     /// Look at the bottles that were given up on, send them back, or throw them away
@@ -101,12 +105,78 @@ pub(crate) struct UpstreamOptions {
     pub(crate) requests_per_second: u32,
 }
 
+/// Where a mirror is.
+#[derive(Args, Clone, Default)]
+#[command(next_help_heading = "Mirror")]
+pub(crate) struct PlaceOptions {
+    /// The mirror: a folder, `s3://BUCKET` or `s3://BUCKET/PREFIX`
+    #[arg(long, value_name = "PLACE", env = config::TO.name)]
+    pub(crate) to: Option<Destination>,
+
+    /// Where the queue of a mirror in a bucket is kept on this machine
+    #[arg(long, value_name = "DIR", env = config::STATE.name)]
+    pub(crate) state: Option<PathBuf>,
+
+    /// A store that speaks as S3 does
+    #[arg(long, value_name = "URL", env = config::S3_ENDPOINT.name)]
+    pub(crate) s3_endpoint: Option<Url>,
+}
+
+/// Which deployed system is meant.
+#[derive(Args, Clone, Default)]
+#[command(next_help_heading = "Deployed system")]
+pub(crate) struct StackOptions {
+    /// The deployment's name: its queues, bucket and functions are looked up
+    #[arg(long, value_name = "NAME", env = config::ENVIRONMENT.name)]
+    pub(crate) stack: Option<String>,
+
+    /// The small queue, instead of what the stack names
+    #[arg(long, value_name = "URL", env = config::SMALL_QUEUE.name)]
+    pub(crate) small_queue: Option<String>,
+
+    /// Its dead-letter queue
+    #[arg(long, value_name = "URL", env = config::SMALL_DEAD_LETTERS.name)]
+    pub(crate) small_dead_letters: Option<String>,
+
+    /// The large queue
+    #[arg(long, value_name = "URL", env = config::LARGE_QUEUE.name)]
+    pub(crate) large_queue: Option<String>,
+
+    /// Its dead-letter queue
+    #[arg(long, value_name = "URL", env = config::LARGE_DEAD_LETTERS.name)]
+    pub(crate) large_dead_letters: Option<String>,
+
+    /// The function that plans
+    #[arg(long, value_name = "FUNCTION", env = config::PRODUCER.name)]
+    pub(crate) producer: Option<String>,
+
+    /// The cluster of the service that drains the large queue
+    #[arg(long, value_name = "CLUSTER", env = config::ECS_CLUSTER.name)]
+    pub(crate) ecs_cluster: Option<String>,
+
+    /// The service
+    #[arg(long, value_name = "SERVICE", env = config::ECS_SERVICE.name)]
+    pub(crate) ecs_service: Option<String>,
+}
+
+#[derive(Args)]
+pub(crate) struct RunOptions {
+    /// Print one JSON object
+    #[arg(long)]
+    pub(crate) json: bool,
+
+    #[command(flatten)]
+    pub(crate) selection: SelectionOptions,
+
+    #[command(flatten)]
+    pub(crate) place: PlaceOptions,
+
+    #[command(flatten)]
+    pub(crate) stack: StackOptions,
+}
+
 #[derive(Args)]
 pub(crate) struct PlanOptions {
-    /// The mirror's folder; without it, the plan is for an empty mirror
-    #[arg(long, value_name = "DIR", env = config::TO.name)]
-    pub(crate) to: Option<PathBuf>,
-
     /// Larger bottles go to the large queue
     #[arg(long, value_name = "SIZE", env = config::SIZE_THRESHOLD.name, default_value = config::SIZE_THRESHOLD.default)]
     pub(crate) size_threshold: ByteSize,
@@ -120,6 +190,12 @@ pub(crate) struct PlanOptions {
     pub(crate) json: bool,
 
     #[command(flatten)]
+    pub(crate) place: PlaceOptions,
+
+    #[command(flatten)]
+    pub(crate) stack: StackOptions,
+
+    #[command(flatten)]
     pub(crate) selection: SelectionOptions,
 
     #[command(flatten)]
@@ -128,13 +204,12 @@ pub(crate) struct PlanOptions {
 
 #[derive(Args)]
 pub(crate) struct SyncOptions {
-    /// The mirror's folder
-    #[arg(long, value_name = "DIR", env = config::TO.name)]
-    pub(crate) to: PathBuf,
-
     /// Print one JSON object at the end, and no progress
     #[arg(long)]
     pub(crate) json: bool,
+
+    #[command(flatten)]
+    pub(crate) place: PlaceOptions,
 
     #[command(flatten)]
     pub(crate) selection: SelectionOptions,
@@ -166,13 +241,23 @@ pub(crate) struct PipelineOptions {
 
 #[derive(Args)]
 pub(crate) struct StatusOptions {
-    /// The mirror's folder
-    #[arg(long, value_name = "DIR", env = config::TO.name)]
-    pub(crate) to: PathBuf,
+    /// Look again every few seconds, until nothing is on its way
+    #[arg(long)]
+    pub(crate) watch: bool,
 
-    /// Print one JSON object
+    /// How long to wait between two looks, in seconds
+    #[arg(long, value_name = "SECONDS", default_value = "5", requires = "watch", value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) every: u64,
+
+    /// Print one JSON object; with --watch, one a line
     #[arg(long)]
     pub(crate) json: bool,
+
+    #[command(flatten)]
+    pub(crate) place: PlaceOptions,
+
+    #[command(flatten)]
+    pub(crate) stack: StackOptions,
 }
 
 #[derive(Args)]
@@ -185,18 +270,24 @@ pub(crate) struct DeadLettersOptions {
 pub(crate) enum DeadLettersVerb {
     /// Show each: why, how often it was tried, and when
     List(LetterOptions),
-    /// Send them back to their queue: the next sync tries them again
-    Replay(LetterOptions),
+    /// Send them back to their queue: the next sync, or a deployed system at once, tries them again
+    Replay(ReplayOptions),
     /// Throw them away: the next sync plans their bottles anew
     Drop(LetterOptions),
 }
 
 #[derive(Args)]
-pub(crate) struct LetterOptions {
-    /// The mirror's folder
-    #[arg(long, value_name = "DIR", env = config::TO.name)]
-    pub(crate) to: PathBuf,
+pub(crate) struct ReplayOptions {
+    /// Send back no more than so many a second
+    #[arg(long, value_name = "N", default_value = "50", value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) per_second: u32,
 
+    #[command(flatten)]
+    pub(crate) letters: LetterOptions,
+}
+
+#[derive(Args)]
+pub(crate) struct LetterOptions {
     /// Only those of these formulae, by name or glob; may be repeated
     #[arg(long, value_name = "GLOB")]
     pub(crate) formula: Vec<String>,
@@ -208,6 +299,12 @@ pub(crate) struct LetterOptions {
     /// Print one JSON object
     #[arg(long)]
     pub(crate) json: bool,
+
+    #[command(flatten)]
+    pub(crate) place: PlaceOptions,
+
+    #[command(flatten)]
+    pub(crate) stack: StackOptions,
 }
 
 /// What to run, and how to log.
@@ -287,7 +384,7 @@ mod tests {
                 Some((argument.get_env()?.to_str()?, format!("--{}", argument.get_long()?)))
             })
             .collect();
-        for variable in config::VARIABLES {
+        for variable in config::VARIABLES.iter().filter(|variable| !variable.option.is_empty()) {
             assert!(
                 options.iter().any(|(name, option)| *name == variable.name && option == variable.option),
                 "{} {}",

@@ -1,12 +1,12 @@
 //! `bottles dead-letters`: look, replay, drop.
 
-use common::dead_letter::{Deed, Failure, Letter};
+use common::dead_letter::{Deed, Desk, Failure, GoneThrough, Letter};
 use common::message::Lane;
 use common::selection;
 use serde::Serialize;
 
-use crate::args::{DeadLettersOptions, DeadLettersVerb, LetterOptions};
-use crate::local::Local;
+use crate::args::{DeadLettersOptions, DeadLettersVerb, ReplayOptions};
+use crate::deployed::{self, Target};
 use crate::output::{self, Exit, Usage, counted, line};
 
 #[derive(Serialize)]
@@ -34,13 +34,15 @@ struct Row<'a> {
 }
 
 pub(crate) async fn run(options: DeadLettersOptions) -> anyhow::Result<Exit> {
-    let (verb, deed, options) = match options.verb {
-        DeadLettersVerb::List(options) => ("list", Deed::Look, options),
-        DeadLettersVerb::Replay(options) => ("replay", Deed::Replay, options),
-        DeadLettersVerb::Drop(options) => ("drop", Deed::Drop, options),
+    let (verb, deed, options, pace) = match options.verb {
+        DeadLettersVerb::List(options) => ("list", Deed::Look, options, None),
+        DeadLettersVerb::Replay(ReplayOptions { per_second, letters }) => {
+            ("replay", Deed::Replay, letters, Some(per_second))
+        }
+        DeadLettersVerb::Drop(options) => ("drop", Deed::Drop, options, None),
     };
     let formulae = selection::globs(&options.formula).map_err(|error| Usage(error.to_string()))?;
-    let mirror = Local::open_existing(&options.to)?;
+    let target = deployed::open(&options.place, &options.stack).await?;
     let chosen = |letter: &Letter| {
         let by_reason = options.reason.is_empty() || options.reason.contains(&letter.letter.failure.reason);
         let by_name = options.formula.is_empty()
@@ -51,12 +53,14 @@ pub(crate) async fn run(options: DeadLettersOptions) -> anyhow::Result<Exit> {
                 .is_some_and(|message| selection::matches(&formulae, &message.formula));
         by_reason && by_name
     };
-    let letters = mirror.desk().go_through(deed, chosen).await?;
-    let remaining = mirror.dead_letters().await?;
+    // On queues of this machine there is nobody to be hurried.
+    let pace = pace.filter(|_| target.is_deployed);
+    let GoneThrough { letters, left: remaining } =
+        Desk { pace, ..target.pipeline.desk() }.go_through(deed, chosen).await?;
     if options.json {
         output::json(&Answer { verb, letters: letters.iter().map(row).collect(), remaining })?;
     } else {
-        describe(deed, &letters, remaining, &options);
+        describe(deed, &letters, remaining, &target);
     }
     Ok(if remaining > 0 { Exit::DeadLetters } else { Exit::Done })
 }
@@ -75,7 +79,7 @@ fn row(letter: &Letter) -> Row<'_> {
     }
 }
 
-fn describe(deed: Deed, letters: &[Letter], remaining: u64, options: &LetterOptions) {
+fn describe(deed: Deed, letters: &[Letter], remaining: u64, target: &Target) {
     for letter in letters {
         let failure = &letter.letter.failure;
         let what = match &letter.letter.message {
@@ -101,10 +105,21 @@ fn describe(deed: Deed, letters: &[Letter], remaining: u64, options: &LetterOpti
     match deed {
         Deed::Look if remaining == 0 => line("There are no dead letters."),
         Deed::Look => line(format_args!("{count} of {remaining}")),
-        Deed::Replay => line(format_args!(
-            "{count} sent back, {remaining} left; `bottles sync --to {}` tries again",
-            options.to.display()
-        )),
+        Deed::Replay if target.is_deployed => {
+            line(format_args!(
+                "{count} sent back, {remaining} left; `bottles status {} --watch` shows how they fare",
+                target.named
+            ));
+        }
+        Deed::Replay => {
+            line(format_args!(
+                "{count} sent back, {remaining} left; `bottles sync {}` tries again",
+                target.named
+            ));
+        }
+        Deed::Drop if target.is_deployed => {
+            line(format_args!("{count} dropped, {remaining} left; the next run plans their bottles anew"));
+        }
         Deed::Drop => {
             line(format_args!("{count} dropped, {remaining} left; the next sync plans their bottles anew"));
         }

@@ -14,9 +14,9 @@ use testbed::{Spec, Upstream};
 use tokio_util::sync::CancellationToken;
 use url::Url;
 
-use crate::args::{DemoOptions, PipelineOptions, SelectionOptions, UpstreamOptions};
-use crate::local::Local;
+use crate::args::{DemoOptions, PipelineOptions, PlaceOptions, SelectionOptions, UpstreamOptions};
 use crate::output::{self, Exit, Usage, counted, line};
+use crate::place::{Destination, Local};
 use crate::sync::{self, Report};
 
 /// Marks a folder as a demo's own, which the next demo may replace.
@@ -63,7 +63,7 @@ pub(crate) async fn run(options: DemoOptions) -> anyhow::Result<Exit> {
         planted.wrong_hash.0, planted.wrong_hash.1, planted.not_found.0, planted.not_found.1
     ));
 
-    let mirror = Local::open(&options.dir)?;
+    let mirror = Local::open(&Destination::Folder(options.dir.clone()), &PlaceOptions::default()).await?;
     let upstream_options = upstream_options(&upstream)?;
     let pipeline = PipelineOptions {
         size_threshold: ByteSize(SIZE_THRESHOLD),
@@ -78,7 +78,7 @@ pub(crate) async fn run(options: DemoOptions) -> anyhow::Result<Exit> {
     if !options.json {
         sync::describe(&first);
     }
-    let letters = mirror.desk().go_through(Deed::Look, |_| true).await?;
+    let letters = mirror.pipeline.desk().go_through(Deed::Look, |_| true).await?.letters;
     for letter in &letters {
         say(format!("   {}", describe(letter)));
     }

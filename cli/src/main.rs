@@ -3,10 +3,12 @@
 mod args;
 mod dead_letters;
 mod demo;
-mod local;
+mod deployed;
 mod output;
+mod place;
 mod plan;
 mod progress;
+mod run;
 mod status;
 mod stop;
 mod sync;
@@ -40,6 +42,7 @@ async fn run(invocation: Invocation) -> anyhow::Result<Exit> {
         Command::Demo(options) => demo::run(options).await,
         Command::Plan(options) => plan::run(options).await,
         Command::Sync(options) => sync::run(options).await,
+        Command::Run(options) => run::run(options).await,
         Command::Status(options) => status::run(options).await,
         Command::DeadLetters(options) => dead_letters::run(options).await,
     }

@@ -1,13 +1,15 @@
 //! `bottles plan`: what a sync would fetch.
 
+use common::invocation::{Event, PlanAnswer, PlanRequest};
 use common::plan::{Mode, PlanReport};
 use common::size::ByteSize;
 use serde::Serialize;
 
-use crate::args::PlanOptions;
-use crate::local::{self, Local};
+use crate::args::{PlaceOptions, PlanOptions};
 use crate::output::{self, Exit, counted, grouped, line};
-use crate::{progress, stop};
+use crate::place::{Destination, Local};
+use crate::run::overriding;
+use crate::{deployed, place, progress, stop};
 
 /// How many names of a list are shown.
 const SHOWN: usize = 20;
@@ -20,25 +22,50 @@ struct Answer<'a> {
 }
 
 pub(crate) async fn run(options: PlanOptions) -> anyhow::Result<Exit> {
-    let selection = local::selection(&options.selection)?;
-    let upstream = local::upstream(&options.upstream)?;
+    let (report, size_threshold) = if deployed::is_meant(&options.stack) {
+        of_deployed(&options).await?
+    } else {
+        (of_local(&options).await?, options.size_threshold)
+    };
+    if options.json {
+        output::json(&Answer { report: &report, size_threshold })?;
+    } else {
+        describe(&report, options.no_sizes);
+    }
+    Ok(exit(&report))
+}
+
+/// What a sync from here would do.
+async fn of_local(options: &PlanOptions) -> anyhow::Result<PlanReport> {
+    let selection = place::selection(&options.selection)?;
+    let upstream = place::upstream(&options.upstream)?;
     // A dry run leaves no trace: where there is no mirror yet, it is planned for
     // an empty one elsewhere.
-    let existing = options.to.as_deref().filter(|root| local::holds_mirror(root));
     let scratch = tempfile::tempdir()?;
-    let mirror = Local::open(existing.unwrap_or(scratch.path()))?;
+    let elsewhere = Destination::Folder(scratch.path().to_owned());
+    let state = PlaceOptions { state: Some(scratch.path().join("state")), ..options.place.clone() };
+    let to = match &options.place.to {
+        Some(to) if place::holds_mirror(to, &options.place).await? => to,
+        _ => &elsewhere,
+    };
+    // The queues of a bucket's mirror are not looked at: its manifest tells.
+    let place = if matches!(to, Destination::Bucket(_)) { &state } else { &options.place };
+    let mirror = Local::open(to, place).await?;
 
     let planner = mirror.planner(upstream, selection, &options.upstream, options.size_threshold.0);
     let cancel = stop::on_signals()?;
     let planning = cancel.run_until_cancelled(planner.plan(Mode::DryRun { sizes: !options.no_sizes }));
     let planning = progress::while_planning(&planner.progress, options.json, planning).await;
-    let Some(report) = planning.transpose()? else { anyhow::bail!("stopped") };
-    if options.json {
-        output::json(&Answer { report: &report, size_threshold: options.size_threshold })?;
-    } else {
-        describe(&report, options.no_sizes);
-    }
-    Ok(exit(&report))
+    planning.transpose()?.ok_or_else(|| anyhow::anyhow!("stopped"))
+}
+
+/// What the deployed producer would do: it has the path to upstream, and the
+/// selection that counts.
+async fn of_deployed(options: &PlanOptions) -> anyhow::Result<(PlanReport, ByteSize)> {
+    let request =
+        PlanRequest { selection: overriding(&options.selection)?, dry_run: true, no_sizes: options.no_sizes };
+    let answer: PlanAnswer = deployed::invoke(&options.place, &options.stack, &Event::Plan(request)).await?;
+    Ok((answer.report, ByteSize(answer.size_threshold)))
 }
 
 /// A plan with formulae left out is not the whole plan.
@@ -75,6 +102,21 @@ fn describe(report: &PlanReport, no_sizes: bool) {
         ));
     }
     remarks(report);
+}
+
+/// What a plan put on the queues of a deployed system.
+pub(crate) fn describe_queued(report: &PlanReport) {
+    if let Some(run) = &report.run {
+        line(format_args!("Run        {run}"));
+    }
+    if report.unchanged {
+        line("Upstream   unchanged since the last plan");
+        return;
+    }
+    describe(report, false);
+    if !report.complete {
+        line("\nTime ran out before the end of the catalogue: the next plan goes on from there.");
+    }
 }
 
 /// What is worth knowing about a plan besides its numbers.

@@ -1,15 +1,21 @@
 //! `bottles status`: what a mirror holds, and how it fares.
 
-use common::manifest;
+use std::io::IsTerminal as _;
+use std::time::Duration;
+
+use common::clock;
+use common::ecs::Tasks;
+use common::manifest::{self, Manifest, State};
 use common::message::Lane;
 use common::queue::Depth;
-use common::run::{Count, RunRecord};
+use common::run::{Count, RunId, RunRecord};
 use common::size::ByteSize;
 use serde::Serialize;
 
 use crate::args::StatusOptions;
-use crate::local::Local;
+use crate::deployed::{self, Target};
 use crate::output::{self, Exit, counted, grouped, line};
+use crate::stop;
 
 #[derive(Serialize)]
 struct Answer {
@@ -21,8 +27,14 @@ struct Answer {
     indexes_waiting: usize,
     /// Bottles that the manifest has on their way.
     queued: Count,
+    /// How long the bottle that was queued first has been on its way.
+    oldest_queued_seconds: Option<u64>,
     lanes: Vec<LaneStatus>,
     dead_letters: u64,
+    /// The large queue's tasks, in a deployed system.
+    tasks: Option<Tasks>,
+    /// Runs that are not settled yet.
+    open_runs: Vec<OpenRunStatus>,
     last_run: Option<RunRecord>,
     /// Seconds since the last run that came to its end.
     seconds_since_settled: Option<u64>,
@@ -35,41 +47,125 @@ struct LaneStatus {
     dead_letters: Depth,
 }
 
+#[derive(Serialize)]
+struct OpenRunStatus {
+    id: RunId,
+    /// Bottles that the run asked for.
+    planned: u64,
+    /// Of these, are on their way.
+    remaining: u64,
+    /// Whether its plan is still going on, or was cut short.
+    planning: bool,
+    /// Whether it was found to make no progress.
+    stalled: bool,
+    seconds_since_progress: u64,
+}
+
 pub(crate) async fn run(options: StatusOptions) -> anyhow::Result<Exit> {
-    let mirror = Local::open_existing(&options.to)?;
-    let (manifest, _) = manifest::load(&*mirror.store).await?;
+    let target = deployed::open(&options.place, &options.stack).await?;
+    if options.watch {
+        return watch(&target, &options).await;
+    }
+    let answer = look(&target).await?;
+    if options.json {
+        output::json(&answer)?;
+    } else {
+        describe(&answer, &target);
+    }
+    Ok(exit(&answer))
+}
+
+/// Looks again and again, until nothing is on its way or someone has seen enough.
+async fn watch(target: &Target, options: &StatusOptions) -> anyhow::Result<Exit> {
+    let cancel = stop::on_signals()?;
+    let clears = std::io::stdout().is_terminal() && !options.json;
+    loop {
+        let answer = look(target).await?;
+        if options.json {
+            line(serde_json::to_string(&answer)?);
+        } else {
+            line(if clears { "\x1b[2J\x1b[H" } else { "" });
+            describe(&answer, target);
+        }
+        if answer.is_quiet() {
+            return Ok(exit(&answer));
+        }
+        let pause = tokio::time::sleep(Duration::from_secs(options.every));
+        if cancel.run_until_cancelled(pause).await.is_none() {
+            return Ok(exit(&answer));
+        }
+    }
+}
+
+impl Answer {
+    /// Whether nothing is on its way: not by the manifest, nor by the queues.
+    fn is_quiet(&self) -> bool {
+        self.open_runs.is_empty()
+            && self.queued.bottles == 0
+            && self.lanes.iter().all(|lane| lane.work.total() == 0)
+    }
+}
+
+fn exit(answer: &Answer) -> Exit {
+    if answer.dead_letters > 0 { Exit::DeadLetters } else { Exit::Done }
+}
+
+async fn look(target: &Target) -> anyhow::Result<Answer> {
+    let pipeline = &target.pipeline;
+    let (manifest, _) = manifest::load(&*pipeline.store).await?;
     let tally = manifest.tally(None);
     let mut lanes = Vec::new();
-    for lane in mirror.lanes() {
-        let (work, dead_letters) = Local::depth(lane).await?;
+    for lane in &pipeline.lanes {
+        let (work, dead_letters) = (lane.work.depth().await?, lane.dead_letters.depth().await?);
         lanes.push(LaneStatus { lane: lane.lane, work, dead_letters });
     }
+    let tasks = match &target.ecs {
+        Some(service) => Some(service.tasks().await?),
+        None => None,
+    };
     let indexes = || manifest.images.values().flat_map(|image| image.indexes.values());
-    let last_run = RunRecord::latest(&*mirror.store).await?;
-    let now = mirror.clock.now();
-    let answer = Answer {
+    let last_run = RunRecord::latest(&*pipeline.store).await?;
+    let now = pipeline.clock.now();
+    let since = |at| clock::since(at, now).as_secs();
+    let settled_at = common::run::last_settled(&*pipeline.store).await?;
+    Ok(Answer {
         held: tally.held,
         images: manifest.images.len(),
         indexes: indexes().filter(|index| index.staged.is_none()).count(),
         indexes_waiting: indexes().filter(|index| index.staged.is_some()).count(),
         queued: tally.queued,
+        oldest_queued_seconds: oldest(&manifest).map(since),
         dead_letters: lanes.iter().map(|lane| lane.dead_letters.total()).sum(),
         lanes,
-        seconds_since_settled: last_run
-            .as_ref()
-            .and_then(|run| run.outcome.as_ref())
-            .map(|outcome| common::clock::since(outcome.settled_at, now).as_secs()),
+        tasks,
+        open_runs: open_runs(&manifest, now),
         last_run,
-    };
-    if options.json {
-        output::json(&answer)?;
-    } else {
-        describe(&answer, &options);
-    }
-    Ok(if answer.dead_letters > 0 { Exit::DeadLetters } else { Exit::Done })
+        seconds_since_settled: settled_at.map(since),
+    })
 }
 
-fn describe(answer: &Answer, options: &StatusOptions) {
+/// When the bottle that was queued first was queued.
+fn oldest(manifest: &Manifest) -> Option<jiff::Timestamp> {
+    let bottles = manifest.images.values().flat_map(|image| image.bottles.values());
+    bottles.filter(|bottle| bottle.state == State::Queued).map(|bottle| bottle.at).min()
+}
+
+fn open_runs(manifest: &Manifest, now: jiff::Timestamp) -> Vec<OpenRunStatus> {
+    let status = |(id, open): (&RunId, &manifest::OpenRun)| {
+        let tally = manifest.tally(Some(id));
+        OpenRunStatus {
+            id: id.clone(),
+            planned: tally.queued.bottles + tally.held.bottles + tally.dead.bottles + open.lost,
+            remaining: tally.queued.bottles,
+            planning: open.planning,
+            stalled: open.stalled,
+            seconds_since_progress: clock::since(open.progress_at, now).as_secs(),
+        }
+    };
+    manifest.runs.iter().map(status).collect()
+}
+
+fn describe(answer: &Answer, target: &Target) {
     line(format_args!(
         "Holds        {}, {}, of {}",
         counted(answer.held.bottles, "bottle"),
@@ -91,16 +187,41 @@ fn describe(answer: &Answer, options: &StatusOptions) {
             counted(lane.dead_letters.total(), "dead letter")
         ));
     }
+    if let Some(seconds) = answer.oldest_queued_seconds {
+        line(format_args!(
+            "On the way   {}, {}; the first one for {}",
+            counted(answer.queued.bottles, "bottle"),
+            ByteSize(answer.queued.bytes),
+            ago(seconds)
+        ));
+    }
+    if let Some(tasks) = answer.tasks {
+        line(format_args!(
+            "Tasks        {} running, {} pending, {} desired",
+            tasks.running, tasks.pending, tasks.desired
+        ));
+    }
+    for run in &answer.open_runs {
+        let what = if run.planning { ", its plan goes on" } else { "" };
+        let stalled = if run.stalled { ": stalled" } else { "" };
+        line(format_args!(
+            "Open run     {}: {} of {} left{what}, last progress {} ago{stalled}",
+            run.id,
+            grouped(run.remaining),
+            counted(run.planned, "bottle"),
+            ago(run.seconds_since_progress)
+        ));
+    }
     match &answer.last_run {
         None => line("Last run     none"),
-        Some(run) => describe_run(run, answer),
+        Some(run) => describe_run(run, answer, target),
     }
     if answer.dead_letters > 0 {
-        line(format_args!("Look at them bottles dead-letters list --to {}", options.to.display()));
+        line(format_args!("Look at them bottles dead-letters list {}", target.named));
     }
 }
 
-fn describe_run(run: &RunRecord, answer: &Answer) {
+fn describe_run(run: &RunRecord, answer: &Answer, target: &Target) {
     let planned = run.small + run.large;
     line(format_args!("Last run     {}, begun {:.0}", run.id, run.started_at));
     let what = if run.unchanged {
@@ -119,6 +240,7 @@ fn describe_run(run: &RunRecord, answer: &Answer) {
             grouped(outcome.dead),
             grouped(outcome.lost)
         )),
+        None if target.is_deployed => line(format_args!("             {what}; not settled yet")),
         None => line(format_args!("             {what}; not settled yet: `bottles sync` goes on with it")),
     }
 }

@@ -12,8 +12,8 @@ use serde::Serialize;
 use tokio_util::sync::CancellationToken;
 
 use crate::args::{PipelineOptions, SelectionOptions, SyncOptions, UpstreamOptions};
-use crate::local::{self, Local};
-use crate::output::{self, Exit, counted, grouped, line};
+use crate::output::{self, Exit, Usage, counted, grouped, line};
+use crate::place::{self, Local};
 use crate::progress::{Display, Watched};
 use crate::{plan, progress, stop};
 
@@ -45,11 +45,14 @@ pub(crate) struct Report {
 const SETTLE_EVERY: Duration = Duration::from_secs(15);
 
 pub(crate) async fn run(options: SyncOptions) -> anyhow::Result<Exit> {
-    let SyncOptions { to, selection, upstream, pipeline, json } = options;
+    let SyncOptions { place, selection, upstream, pipeline, json } = options;
     // Before anything is made: a wrong option leaves no folder behind.
-    local::selection(&selection)?;
-    local::upstream(&upstream)?;
-    let mirror = Local::open(&to)?;
+    place::selection(&selection)?;
+    place::upstream(&upstream)?;
+    let Some(to) = &place.to else {
+        return Err(Usage("name the mirror with --to: a folder, or s3://BUCKET".to_owned()).into());
+    };
+    let mirror = Local::open(to, &place).await?;
     let cancel = stop::on_signals()?;
     let report = sync(&mirror, &selection, &upstream, &pipeline, &cancel, json).await?;
     if json {
@@ -57,7 +60,7 @@ pub(crate) async fn run(options: SyncOptions) -> anyhow::Result<Exit> {
     } else {
         describe(&report);
         if report.dead_letters > 0 {
-            line(format_args!("             bottles dead-letters list --to {}", to.display()));
+            line(format_args!("             bottles dead-letters list --to {to}"));
         }
     }
     Ok(exit(&report))
@@ -73,14 +76,14 @@ pub(crate) async fn sync(
     quiet: bool,
 ) -> anyhow::Result<Report> {
     let started = Instant::now();
-    let upstream = local::upstream(upstream_options)?;
+    let upstream = place::upstream(upstream_options)?;
     let settler = local.settler();
     // What an earlier process left behind, first: the plan must know of it.
     let mut settled = settler.settle().await?.settled;
 
     let planner = local.planner(
         Arc::clone(&upstream),
-        local::selection(selection)?,
+        place::selection(selection)?,
         upstream_options,
         pipeline.size_threshold.0,
     );
@@ -90,9 +93,9 @@ pub(crate) async fn sync(
         anyhow::bail!("stopped while planning; the same command goes on where this one was");
     };
 
-    let mirror = local.mirror(Arc::clone(&upstream), pipeline);
+    let mirror = local.pipeline.mirror(Arc::clone(&upstream), pipeline.memory.0);
     let workers: Vec<Worker> =
-        local.lanes().iter().map(|lane| local.worker(lane, &mirror, pipeline)).collect();
+        local.pipeline.lanes.iter().map(|lane| local.worker(lane, &mirror, pipeline)).collect();
     let mut display = Display::new(watched(local, &workers, &plan).await?, quiet);
     let drained = drain(&workers, &settler, &mut display, cancel).await;
     display.end();
@@ -116,9 +119,9 @@ pub(crate) async fn sync(
         settled,
         indexes,
         remaining,
-        dead_letters: local.dead_letters().await?,
+        dead_letters: local.pipeline.dead_letters().await?,
         received_bytes: mirror.received(),
-        requests: upstream.counts().0,
+        requests: upstream.counts().requests(),
         seconds: started.elapsed().as_secs_f64(),
         interrupted: cancel.is_cancelled(),
     })
@@ -176,7 +179,7 @@ async fn drain(
 /// What each lane has to do: what was just planned, or what an earlier process left.
 async fn watched(local: &Local, workers: &[Worker], plan: &PlanReport) -> anyhow::Result<Vec<Watched>> {
     let mut lanes = Vec::new();
-    for ((lane, worker), planned) in local.lanes().iter().zip(workers).zip([plan.small, plan.large]) {
+    for ((lane, worker), planned) in local.pipeline.lanes.iter().zip(workers).zip([plan.small, plan.large]) {
         let waiting = lane.work.depth().await?.total();
         let planned = Count { bottles: waiting.max(planned.bottles), bytes: planned.bytes };
         lanes.push(Watched { lane: lane.lane, planned, progress: worker.progress.clone() });

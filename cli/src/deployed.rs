@@ -1,0 +1,235 @@
+//! A deployed system: its names, and the pipeline on its queues and bucket.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use aws_sdk_lambda::primitives::Blob;
+use common::aws::Fault;
+use common::clock::Clock;
+use common::ecs::EcsService;
+use common::invocation::Event;
+use common::message::Lane;
+use common::pipeline::{LaneQueues, Pipeline};
+use common::queue::Sqs;
+use common::store::S3;
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+
+use crate::args::{PlaceOptions, StackOptions};
+use crate::output::Usage;
+use crate::place::{Destination, Local};
+
+/// What a verb that looks at a mirror works on.
+pub(crate) struct Target {
+    pub(crate) pipeline: Pipeline,
+    /// The options that name it, for the commands that are suggested.
+    pub(crate) named: String,
+    /// The service of the large queue, where there is one.
+    pub(crate) ecs: Option<EcsService>,
+    /// Whether the system works by itself, so that nobody needs to call sync.
+    pub(crate) is_deployed: bool,
+}
+
+/// Names of a deployed system, as they are kept in the parameter
+/// `/bottles/NAME`: the same as the services' variables, without their prefix.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default)]
+pub(crate) struct Names {
+    to: Option<String>,
+    small_queue: Option<String>,
+    small_dead_letters: Option<String>,
+    large_queue: Option<String>,
+    large_dead_letters: Option<String>,
+    producer: Option<String>,
+    ecs_cluster: Option<String>,
+    ecs_service: Option<String>,
+}
+
+/// A plan takes as long as its function may run, which is 15 minutes at most.
+const ANSWER_WITHIN: Duration = Duration::from_mins(16);
+
+/// How long SQS is asked for more before a queue counts as empty.
+const POLL: Duration = Duration::from_secs(1);
+
+/// Whether the options speak of a deployed system.
+pub(crate) fn is_meant(options: &StackOptions) -> bool {
+    let StackOptions {
+        stack,
+        small_queue,
+        small_dead_letters,
+        large_queue,
+        large_dead_letters,
+        producer,
+        ecs_cluster,
+        ecs_service,
+    } = options;
+    [
+        stack,
+        small_queue,
+        small_dead_letters,
+        large_queue,
+        large_dead_letters,
+        producer,
+        ecs_cluster,
+        ecs_service,
+    ]
+    .into_iter()
+    .any(Option::is_some)
+}
+
+/// Opens what the options name: a deployed system, or a mirror with embedded queues.
+pub(crate) async fn open(place: &PlaceOptions, stack: &StackOptions) -> anyhow::Result<Target> {
+    if is_meant(stack) {
+        return open_deployed(place, stack).await;
+    }
+    let Some(to) = &place.to else {
+        return Err(Usage("name a mirror with --to, or a deployed system with --stack".to_owned()).into());
+    };
+    let Local { pipeline } = Local::open_existing(to, place).await?;
+    Ok(Target { pipeline, named: format!("--to {to}"), ecs: None, is_deployed: false })
+}
+
+async fn open_deployed(place: &PlaceOptions, stack: &StackOptions) -> anyhow::Result<Target> {
+    let config = common::aws::load().await;
+    let known = Names::find(&config, place, stack).await?;
+    let missing = |option: &str| {
+        Usage(format!(
+            "the deployed system's {option} is not known: name it with --{option}, or all of it with --stack"
+        ))
+    };
+    let location = match known.to.as_deref().map(str::parse::<Destination>) {
+        Some(Ok(Destination::Bucket(location))) => location,
+        Some(Ok(Destination::Folder(path))) => {
+            return Err(Usage(format!(
+                "--to {} is a folder, and a deployed system's mirror is a bucket",
+                path.display()
+            ))
+            .into());
+        }
+        Some(Err(error)) => return Err(Usage(format!("the deployed system's bucket: {error}")).into()),
+        None => return Err(missing("to").into()),
+    };
+    let store = S3::new(&config, location, place.s3_endpoint.as_ref().map(url::Url::as_str));
+    let client = aws_sdk_sqs::Client::new(&config);
+    let queue = |url: &Option<String>, option| match url {
+        Some(url) => Ok(Arc::new(Sqs::new(client.clone(), url.clone()))),
+        None => Err(missing(option)),
+    };
+    let lanes = vec![
+        LaneQueues {
+            lane: Lane::Small,
+            work: queue(&known.small_queue, "small-queue")?,
+            dead_letters: queue(&known.small_dead_letters, "small-dead-letters")?,
+        },
+        LaneQueues {
+            lane: Lane::Large,
+            work: queue(&known.large_queue, "large-queue")?,
+            dead_letters: queue(&known.large_dead_letters, "large-dead-letters")?,
+        },
+    ];
+    let ecs = known.ecs_cluster.as_ref().zip(known.ecs_service.as_ref());
+    let named = match &stack.stack {
+        Some(name) => format!("--stack {name}"),
+        None => "with the same options".to_owned(),
+    };
+    Ok(Target {
+        pipeline: Pipeline { store: Arc::new(store), clock: Clock::system(), lanes, poll: POLL },
+        named,
+        ecs: ecs.map(|(cluster, service)| EcsService::new(&config, cluster, service)),
+        is_deployed: true,
+    })
+}
+
+impl Names {
+    /// The stack's names, and the options' in their stead.
+    async fn find(
+        config: &common::aws::SdkConfig,
+        place: &PlaceOptions,
+        stack: &StackOptions,
+    ) -> anyhow::Result<Self> {
+        let found = match &stack.stack {
+            Some(name) => Self::of_stack(config, name).await?,
+            None => Self::default(),
+        };
+        let chosen = |option: &Option<String>, found: Option<String>| option.clone().or(found);
+        Ok(Self {
+            to: place.to.as_ref().map(ToString::to_string).or(found.to),
+            small_queue: chosen(&stack.small_queue, found.small_queue),
+            small_dead_letters: chosen(&stack.small_dead_letters, found.small_dead_letters),
+            large_queue: chosen(&stack.large_queue, found.large_queue),
+            large_dead_letters: chosen(&stack.large_dead_letters, found.large_dead_letters),
+            producer: chosen(&stack.producer, found.producer),
+            ecs_cluster: chosen(&stack.ecs_cluster, found.ecs_cluster),
+            ecs_service: chosen(&stack.ecs_service, found.ecs_service),
+        })
+    }
+
+    async fn of_stack(config: &common::aws::SdkConfig, name: &str) -> anyhow::Result<Self> {
+        let parameter = format!("/bottles/{name}");
+        let request = aws_sdk_ssm::Client::new(config).get_parameter().name(&parameter);
+        let output = request.send().await.map_err(|error| {
+            let fault = Fault::of(&error);
+            if fault.code == "ParameterNotFound" {
+                Usage(format!(
+                    "there is no stack {name}: the parameter {parameter} is not in this account and region; \
+                     name the parts with --to, --small-queue and the other options of a deployed system"
+                ))
+                .into()
+            } else {
+                anyhow::anyhow!("the parameter {parameter} can't be read: {}", fault.text)
+            }
+        })?;
+        let value = output.parameter.and_then(|parameter| parameter.value).unwrap_or_default();
+        serde_json::from_str(&value).with_context(|| format!("the parameter {parameter} can't be read"))
+    }
+}
+
+/// Has the producer do something, and waits for its answer.
+pub(crate) async fn invoke<T: DeserializeOwned>(
+    place: &PlaceOptions,
+    stack: &StackOptions,
+    event: &Event,
+) -> anyhow::Result<T> {
+    let config = common::aws::load().await;
+    let Some(function) = Names::find(&config, place, stack).await?.producer else {
+        return Err(Usage(
+            "name the deployed system with --stack, or its function with --producer".to_owned(),
+        )
+        .into());
+    };
+    // Asked once: a second request would be a second plan beside the first.
+    let patient = aws_sdk_lambda::config::Builder::from(&config)
+        .retry_config(aws_config::retry::RetryConfig::disabled())
+        .timeout_config(
+            aws_config::timeout::TimeoutConfig::builder()
+                .read_timeout(ANSWER_WITHIN)
+                .operation_attempt_timeout(ANSWER_WITHIN)
+                .build(),
+        )
+        .build();
+    let client = aws_sdk_lambda::Client::from_conf(patient);
+    let payload = Blob::new(serde_json::to_vec(event)?);
+    let output = client.invoke().function_name(&function).payload(payload).send().await;
+    let output = output.map_err(|error| {
+        anyhow::anyhow!("the function {function} can't be invoked: {}", Fault::of(&error).text)
+    })?;
+    let answer = output.payload.map(Blob::into_inner).unwrap_or_default();
+    if output.function_error.is_some() {
+        anyhow::bail!("{function} failed: {}", failure(&answer));
+    }
+    serde_json::from_slice(&answer).with_context(|| format!("the answer of {function} can't be read"))
+}
+
+/// What a function says of its failure.
+fn failure(answer: &[u8]) -> String {
+    #[derive(Deserialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Failure {
+        error_message: String,
+    }
+    match serde_json::from_slice::<Failure>(answer) {
+        Ok(failure) => failure.error_message,
+        Err(_) => String::from_utf8_lossy(answer).into_owned(),
+    }
+}

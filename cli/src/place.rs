@@ -1,0 +1,223 @@
+//! Where a mirror is, and the pipeline on it: a folder, or a bucket, with the
+//! embedded queues; or a deployed system with its own.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use common::bottle::{Digest, ObjectKey};
+use common::clock::Clock;
+use common::manifest;
+use common::message::Lane;
+use common::pipeline::{LaneQueues, Pipeline};
+use common::plan::{PlanSettings, Planner};
+use common::queue::Embedded;
+use common::registry::{Routes, Upstream, UpstreamSettings};
+use common::retry::Policy;
+use common::selection::{Selection, SelectionFile};
+use common::settle::{SettleSettings, Settler};
+use common::store::{Folder, Location, S3, Store};
+use common::worker::{Worker, WorkerSettings};
+
+use crate::args::{PipelineOptions, PlaceOptions, SelectionOptions, UpstreamOptions};
+use crate::output::Usage;
+
+/// How often a message is received before a passing failure is taken for a lasting one.
+const MOST_RECEIVES: u32 = 5;
+
+/// What `--to` names.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Destination {
+    Folder(PathBuf),
+    Bucket(Location),
+}
+
+impl FromStr for Destination {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        if text.starts_with("s3://") {
+            return text.parse().map(Self::Bucket).map_err(|error| format!("{error}"));
+        }
+        if text.contains("://") {
+            return Err("it takes a folder, s3://BUCKET or s3://BUCKET/PREFIX".to_owned());
+        }
+        Ok(Self::Folder(text.into()))
+    }
+}
+
+impl fmt::Display for Destination {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Folder(path) => path.display().fmt(f),
+            Self::Bucket(location) => location.fmt(f),
+        }
+    }
+}
+
+/// A mirror with embedded queues, opened.
+pub(crate) struct Local {
+    pub(crate) pipeline: Pipeline,
+}
+
+impl Local {
+    /// Opens a mirror, and makes it if need be; a bucket must be there.
+    pub(crate) async fn open(to: &Destination, options: &PlaceOptions) -> anyhow::Result<Self> {
+        let (store, state): (Arc<dyn Store>, PathBuf) = match to {
+            Destination::Folder(root) => (Arc::new(Folder::open(root)?), root.join("_sync")),
+            Destination::Bucket(location) => {
+                let store = bucket(location, options).await;
+                store.check().await.with_context(|| format!("{location} can't be used"))?;
+                let state = state_folder(location, options)?;
+                std::fs::create_dir_all(&state)
+                    .with_context(|| format!("the state folder {} can't be made", state.display()))?;
+                (Arc::new(store), state)
+            }
+        };
+        let clock = Clock::system();
+        let queues = Embedded::open(&state.join("queue.sqlite"), &state.join("owners"), clock.clone())?;
+        // The queue itself moves what was received once more than the worker
+        // allows: the backstop for processes that die.
+        let lane = |lane, work, dead_letters| LaneQueues {
+            lane,
+            work: Arc::new(queues.queue(work, Some((dead_letters, MOST_RECEIVES + 1)))),
+            dead_letters: Arc::new(queues.queue(dead_letters, None)),
+        };
+        let lanes = vec![lane(Lane::Small, "small", "small-dead"), lane(Lane::Large, "large", "large-dead")];
+        Ok(Self { pipeline: Pipeline { store, clock, lanes, poll: Duration::ZERO } })
+    }
+
+    /// Opens a mirror that must be there.
+    pub(crate) async fn open_existing(to: &Destination, options: &PlaceOptions) -> anyhow::Result<Self> {
+        if !holds_mirror(to, options).await? {
+            return Err(Usage(format!("{to} holds no mirror; `bottles sync --to {to}` makes one")).into());
+        }
+        Self::open(to, options).await
+    }
+
+    pub(crate) fn planner(
+        &self,
+        upstream: Arc<Upstream>,
+        selection: Selection,
+        options: &UpstreamOptions,
+        size_threshold: u64,
+    ) -> Planner {
+        let settings = PlanSettings {
+            api_url: options.api_url.clone(),
+            size_threshold,
+            concurrency: 16,
+            deadline: None,
+        };
+        self.pipeline.planner(upstream, selection, settings)
+    }
+
+    pub(crate) fn settler(&self) -> Settler {
+        // These queues tell their depth exactly, so what is not there is lost.
+        let settings = SettleSettings { lost_after: Duration::ZERO, stalled_after: Duration::from_hours(1) };
+        self.pipeline.settler(settings)
+    }
+
+    pub(crate) fn worker(
+        &self,
+        lane: &LaneQueues,
+        mirror: &Arc<common::mirror::Mirror>,
+        options: &PipelineOptions,
+    ) -> Worker {
+        let concurrency = usize::from(options.concurrency);
+        let settings = WorkerSettings {
+            concurrency: if lane.lane == Lane::Small { concurrency } else { concurrency.div_ceil(4) },
+            visibility: Duration::from_mins(1),
+            wait: Duration::from_millis(100),
+            most_receives: MOST_RECEIVES,
+            redelivery: Policy {
+                first_wait: Duration::from_secs(2),
+                longest_wait: Duration::from_mins(1),
+                budget: Duration::MAX,
+            },
+            until_empty: true,
+            grace: Duration::from_secs(10),
+        };
+        self.pipeline.worker(lane, mirror, settings)
+    }
+}
+
+/// The mirror in a bucket.
+pub(crate) async fn bucket(location: &Location, options: &PlaceOptions) -> S3 {
+    let config = common::aws::load().await;
+    S3::new(&config, location.clone(), options.s3_endpoint.as_ref().map(url::Url::as_str))
+}
+
+/// Whether there is a mirror.
+pub(crate) async fn holds_mirror(to: &Destination, options: &PlaceOptions) -> anyhow::Result<bool> {
+    Ok(match to {
+        Destination::Folder(root) => {
+            root.join("_sync/queue.sqlite").is_file() || root.join(manifest::KEY).is_file()
+        }
+        Destination::Bucket(location) => {
+            let store = bucket(location, options).await;
+            store.check().await.with_context(|| format!("{location} can't be used"))?;
+            let key: ObjectKey = manifest::KEY.parse()?;
+            store.head(&key).await?.is_some()
+        }
+    })
+}
+
+/// Where the queues of a bucket's mirror are kept: on this machine.
+fn state_folder(location: &Location, options: &PlaceOptions) -> anyhow::Result<PathBuf> {
+    if let Some(state) = &options.state {
+        return Ok(state.clone());
+    }
+    let folder = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+    let base = folder("XDG_STATE_HOME").or_else(|| Some(folder("HOME")?.join(".local/state")));
+    let base = base.ok_or_else(|| {
+        Usage(
+            "the queue needs a folder: name one with --state, since neither XDG_STATE_HOME nor HOME is set"
+                .to_owned(),
+        )
+    })?;
+    // The digest keeps two prefixes of one bucket apart, however they are spelled.
+    let digest = Digest::of(location.to_string().as_bytes()).to_string();
+    Ok(base.join("bottles").join(format!("{}-{}", location.bucket(), &digest[..12])))
+}
+
+pub(crate) fn upstream(options: &UpstreamOptions) -> anyhow::Result<Arc<Upstream>> {
+    if !matches!(options.api_url.scheme(), "http" | "https") {
+        return Err(Usage(format!("--api-url {}: it takes an http or https URL", options.api_url)).into());
+    }
+    // The API's own host is named by the option, and so allowed.
+    let routes = Routes::new(&options.rewrite, &options.allow_host).with_origin_of(&options.api_url);
+    let settings = UpstreamSettings {
+        requests_per_second: options.requests_per_second,
+        ..UpstreamSettings::new(routes)
+    };
+    Ok(Arc::new(Upstream::new(settings)?))
+}
+
+/// The selection of the file, narrowed by the options.
+pub(crate) fn selection(options: &SelectionOptions) -> anyhow::Result<Selection> {
+    let mut file = match &options.selection {
+        Some(path) => read_selection(path)?,
+        None => SelectionFile::default(),
+    };
+    if !options.formula.is_empty() {
+        file.formulae = Some(options.formula.clone());
+    }
+    if !options.tag.is_empty() {
+        file.tags = Some(options.tag.clone());
+    }
+    if options.no_dependencies {
+        file.dependencies = false;
+    }
+    Selection::new(file).map_err(|error| Usage(error.to_string()).into())
+}
+
+fn read_selection(path: &Path) -> anyhow::Result<SelectionFile> {
+    let text = std::fs::read_to_string(path)
+        .map_err(|error| Usage(format!("the selection {} can't be read: {error}", path.display())))?;
+    let selection: Selection =
+        text.parse().map_err(|error| Usage(format!("{}: {error}", path.display()))).context("--selection")?;
+    Ok(selection.file().clone())
+}
