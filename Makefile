@@ -1,8 +1,10 @@
 # What is done with this repository, by name. `make` alone lists it.
-.PHONY: help test check fmt demo bench deny
+.PHONY: help test e2e packages check fmt demo bench deny
 
 help:
 	@echo "make test    all tests"
+	@echo "make e2e     the deployed system, in an emulator of AWS"
+	@echo "make packages  what Lambda runs, in build/"
 	@echo "make check   format, lints, documentation: warnings are errors"
 	@echo "make fmt     format the code"
 	@echo "make demo    the whole pipeline at work, on this machine"
@@ -11,6 +13,13 @@ help:
 
 test:
 	cargo test --workspace --locked
+
+packages:
+	scripts/build-lambda-packages.sh
+
+e2e: packages
+	cargo build --workspace --bins --locked
+	cargo test --workspace --locked --test e2e -- --ignored --nocapture
 
 check:
 	cargo fmt --all --check

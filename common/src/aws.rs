@@ -106,16 +106,3 @@ pub fn chain(error: &(dyn std::error::Error + 'static)) -> String {
     }
     texts.join(": ")
 }
-
-/// The settings for an emulator of AWS at `endpoint`, with credentials that
-/// open nothing: for tests, which can't set their own environment.
-pub fn emulated(endpoint: &str) -> SdkConfig {
-    use aws_sdk_s3::config::{Credentials, Region, SharedCredentialsProvider};
-    let credentials = Credentials::new("test", "test", None, None, "emulated");
-    SdkConfig::builder()
-        .behavior_version(BehaviorVersion::v2026_01_12())
-        .region(Region::from_static("us-east-1"))
-        .endpoint_url(endpoint)
-        .credentials_provider(SharedCredentialsProvider::new(credentials))
-        .build()
-}

@@ -114,7 +114,7 @@ mod tests {
     #[tokio::test]
     async fn the_desired_count_is_raised_and_never_lowered() {
         let emulator = Emulator::start().unwrap();
-        let config = crate::aws::emulated(&emulator.url());
+        let config = emulator.config();
         let client = Client::new(&config);
         client.create_cluster().cluster_name("c").send().await.unwrap();
         let container = aws_sdk_ecs::types::ContainerDefinition::builder().name("x").image("x").build();

@@ -13,6 +13,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, ensure};
+use aws_config::{BehaviorVersion, Region, SdkConfig};
+use aws_sdk_s3::config::{Credentials, SharedCredentialsProvider};
 
 /// How long it may take to answer after its start.
 const READY_WITHIN: Duration = Duration::from_mins(1);
@@ -73,6 +75,11 @@ impl Emulator {
         format!("http://127.0.0.1:{}", self.port)
     }
 
+    /// What leads an SDK's client to it.
+    pub fn config(&self) -> SdkConfig {
+        aws_config_for(&self.url())
+    }
+
     /// The environment that leads any AWS client to it.
     pub fn environment(&self) -> [(&'static str, String); 7] {
         [
@@ -94,6 +101,17 @@ impl Drop for Emulator {
         drop(self.shell.stdin.take());
         let _ = self.shell.wait();
     }
+}
+
+/// What leads an SDK's client to `endpoint`, with credentials that open nothing.
+pub fn aws_config_for(endpoint: &str) -> SdkConfig {
+    let credentials = Credentials::new("test", "test", None, None, "emulator");
+    SdkConfig::builder()
+        .behavior_version(BehaviorVersion::v2026_01_12())
+        .region(Region::from_static("us-east-1"))
+        .endpoint_url(endpoint)
+        .credentials_provider(SharedCredentialsProvider::new(credentials))
+        .build()
 }
 
 /// The emulator's program, installed below the target folder.

@@ -29,6 +29,8 @@
 //! ```
 
 pub mod catalogue;
+#[cfg(feature = "emulator")]
+mod cloud;
 mod content;
 mod demo;
 mod elements;
@@ -45,9 +47,11 @@ mod sync;
 pub mod upstream;
 
 pub use catalogue::{BottleSpec, FormulaSpec, Spec};
+#[cfg(feature = "emulator")]
+pub use cloud::{Cloud, Function, MOST_RECEIVES};
 pub use demo::Planted;
 #[cfg(feature = "emulator")]
-pub use emulator::Emulator;
+pub use emulator::{Emulator, aws_config_for};
 pub use fault::{Fault, Faults, Times};
 pub use log::{Entry, RequestLog, Server};
 pub use upstream::{ExpectedBottle, Ports, Upstream};

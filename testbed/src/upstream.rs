@@ -111,6 +111,19 @@ impl Upstream {
         self.shared.origins.cdn.clone()
     }
 
+    /// The variables that lead any program of the system here, instead of to the
+    /// real upstream, and as fast as it likes.
+    pub fn variables(&self) -> Vec<(String, String)> {
+        let host = self.cdn_url().trim_start_matches("http://").to_owned();
+        let variables = [
+            ("BOTTLES_API_URL", self.api_url()),
+            ("BOTTLES_REWRITE", format!("https://ghcr.io={}", self.registry_url())),
+            ("BOTTLES_ALLOW_HOST", host),
+            ("BOTTLES_REQUESTS_PER_SECOND", "10000".to_owned()),
+        ];
+        variables.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
+    }
+
     /// What goes wrong.
     pub fn faults(&self) -> &Faults {
         &self.shared.faults

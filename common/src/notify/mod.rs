@@ -91,7 +91,7 @@ mod tests {
     #[tokio::test]
     async fn a_notice_goes_to_slack_and_to_the_topic() {
         let emulator = Emulator::start().unwrap();
-        let config = crate::aws::emulated(&emulator.url());
+        let config = emulator.config();
         let fake = Fake::start(|_, _| Answer::ok()).await;
         let slack = store_secret(&config, "webhook", &fake.url("/services/T0/B0/key")).await;
         let sns = aws_sdk_sns::Client::new(&config);
@@ -120,7 +120,7 @@ mod tests {
     #[tokio::test]
     async fn telling_survives_that_nobody_is_there_and_logs_no_url() {
         let emulator = Emulator::start().unwrap();
-        let config = crate::aws::emulated(&emulator.url());
+        let config = emulator.config();
         let closed = fake::closed_port().await;
         let webhook = format!("http://127.0.0.1:{closed}/services/T0/B0/sesame");
         let slack = store_secret(&config, "webhook", &webhook).await;
@@ -151,7 +151,7 @@ mod tests {
     #[tokio::test]
     async fn slack_that_never_answers_takes_no_longer_than_the_bound() {
         let emulator = Emulator::start().unwrap();
-        let config = crate::aws::emulated(&emulator.url());
+        let config = emulator.config();
         let fake = Fake::start(|_, nth| if nth == 0 { Answer::ok() } else { Answer::Never }).await;
         let slack = store_secret(&config, "webhook", &fake.url("/hang")).await;
         let notifier = notifier(Some(slack), None);
@@ -170,7 +170,7 @@ mod tests {
     #[tokio::test]
     async fn a_topic_that_never_answers_takes_no_longer_than_the_bound() {
         let fake = Fake::start(|_, _| Answer::Never).await;
-        let sns = aws_sdk_sns::Client::new(&crate::aws::emulated(&fake.url("")));
+        let sns = aws_sdk_sns::Client::new(&testbed::aws_config_for(&fake.url("")));
         let topic = Topic::new(sns, "arn:aws:sns:us-east-1:000000000000:notices".to_owned());
         let logs = Logs::capture();
         tokio::time::pause();

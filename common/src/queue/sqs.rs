@@ -405,7 +405,7 @@ mod tests {
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
     async fn it_keeps_the_queue_contract() {
         let emulator = Emulator::start().unwrap();
-        let client = Client::new(&crate::aws::emulated(&emulator.url()));
+        let client = Client::new(&emulator.config());
         let dead = make(&client, "dead", None).await;
         let main = make(&client, "main", Some((&dead, conformance::MOST_RECEIVES))).await;
         let pair = conformance::Pair { main: &main, dead: &dead, pass: Box::new(std::thread::sleep) };
@@ -415,7 +415,7 @@ mod tests {
     #[tokio::test]
     async fn a_queue_that_is_not_there_is_named() {
         let emulator = Emulator::start().unwrap();
-        let client = Client::new(&crate::aws::emulated(&emulator.url()));
+        let client = Client::new(&emulator.config());
         let queue = Sqs::new(client, format!("{}/000000000000/nowhere", emulator.url()));
         let error = queue.depth().await.unwrap_err().to_string();
         assert!(error.contains("the nowhere queue can't measure"), "{error}");
@@ -425,7 +425,7 @@ mod tests {
     #[tokio::test]
     async fn large_and_many_messages_arrive_all() {
         let emulator = Emulator::start().unwrap();
-        let client = Client::new(&crate::aws::emulated(&emulator.url()));
+        let client = Client::new(&emulator.config());
         let queue = make(&client, "many", None).await;
         let bodies: Vec<_> = (0..31).map(|n| format!("{n:02}{}", "x".repeat(n % 7 * 60_000))).collect();
         let messages: Vec<_> = bodies.iter().map(|body| Outgoing::new(body.clone())).collect();

@@ -16,8 +16,9 @@ use serde::Serialize;
 use crate::bottle::ObjectKey;
 use crate::clock::{self, Clock};
 use crate::dead_letter::ByReason;
-use crate::manifest::{self, Manifest, ManifestError, Tally};
+use crate::manifest::{self, Manifest, ManifestError, OpenRun, State, Tally};
 use crate::queue::{Queue, QueueError};
+use crate::receipt::{self, Entry};
 use crate::run::{self, Outcome, RunId, RunRecord};
 use crate::store::{Store, StoreError};
 
@@ -109,6 +110,7 @@ impl Settler {
             for entry in &receipts.entries {
                 manifest.fold(entry);
             }
+            self.reopen(&mut manifest, &receipts.entries);
             if queues_are_empty {
                 self.forget_lost(&mut manifest, looked_at);
             }
@@ -137,6 +139,26 @@ impl Settler {
             }
         }
         Ok(true)
+    }
+
+    /// A run whose dead letters were sent back is on its way again, and is settled
+    /// once more when they are accounted for.
+    fn reopen(&self, manifest: &mut Manifest, entries: &[Entry]) {
+        for entry in entries.iter().filter(|entry| entry.outcome == receipt::Outcome::Replayed) {
+            let record = manifest.bottle(&entry.message.image, &entry.message.digest);
+            let Some(run) =
+                record.filter(|record| record.state == State::Queued).map(|record| record.run.clone())
+            else {
+                continue;
+            };
+            manifest.runs.entry(run).or_insert_with(|| OpenRun {
+                planning: false,
+                remaining: 0,
+                progress_at: self.clock.now(),
+                lost: 0,
+                stalled: false,
+            });
+        }
     }
 
     fn forget_lost(&self, manifest: &mut Manifest, looked_at: Timestamp) {

@@ -1,12 +1,13 @@
 //! Rule 1: verified or invisible.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use common::dead_letter::Reason;
 use common::registry::{Upstream, UpstreamSettings};
+use common::store::Store;
 use testbed::{Fault, Times};
+use tokio_util::sync::CancellationToken;
 
 use crate::fixture::{Fixture, one_bottle, settings};
 
@@ -14,14 +15,15 @@ const SMALL: u64 = 300_000;
 /// Three parts.
 const LARGE: u64 = 17 << 20;
 
-/// Watches a key until told to stop; whether it was ever there.
-fn watch(path: std::path::PathBuf) -> (Arc<AtomicBool>, std::thread::JoinHandle<bool>) {
-    let stop = Arc::new(AtomicBool::new(false));
-    let stopped = Arc::clone(&stop);
-    let watcher = std::thread::spawn(move || {
+/// Reads a key again and again until told to stop; whether anything was ever there.
+fn watch(store: &Arc<dyn Store>, key: &str) -> (CancellationToken, tokio::task::JoinHandle<bool>) {
+    let (store, key) = (Arc::clone(store), key.parse().unwrap());
+    let stop = CancellationToken::new();
+    let stopped = stop.clone();
+    let watcher = tokio::spawn(async move {
         let mut seen = false;
-        while !stopped.load(Ordering::Relaxed) {
-            seen |= path.exists();
+        while !stopped.is_cancelled() {
+            seen |= store.get(&key).await.unwrap().is_some();
         }
         seen
     });
@@ -33,17 +35,14 @@ async fn never_visible(size: u64, fault: Fault, reason: Reason) {
     let digest = fixture.digest_of("bad", "x86_64_linux");
     fixture.testbed.faults().set(&format!("cdn:*{digest}"), fault.clone(), Times::Always);
     let key = fixture.expected().into_keys().next().unwrap();
-    let (stop, watcher) = watch(fixture.path(&key));
+    let (stop, watcher) = watch(&fixture.store, &key);
     fixture.sync().await;
-    stop.store(true, Ordering::Relaxed);
-    assert!(!watcher.join().unwrap(), "{fault:?}: bad bytes were visible");
-    assert!(!fixture.path(&key).exists());
+    stop.cancel();
+    assert!(!watcher.await.unwrap(), "{fault:?}: bad bytes were visible");
+    assert!(fixture.object(&key).await.is_none());
     let letters = fixture.letters().await;
     assert_eq!(letters.iter().map(|l| l.letter.failure.reason).collect::<Vec<_>>(), [reason], "{fault:?}");
-    let left = std::fs::read_dir(fixture.path("_sync/tmp"))
-        .unwrap()
-        .flat_map(|owner| std::fs::read_dir(owner.unwrap().path()).unwrap());
-    assert_eq!(left.count(), 0, "{fault:?}: an unfinished file is left");
+    assert_eq!(fixture.left_unfinished().await, 0, "{fault:?}: an unfinished file is left");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -146,9 +145,9 @@ async fn a_bottle_damaged_in_the_store_is_fetched_again() {
     let fixture = Fixture::new(one_bottle("damaged", SMALL)).await;
     fixture.sync().await;
     let key = fixture.expected().into_keys().next().unwrap();
-    std::fs::write(fixture.path(&key), b"cut").unwrap();
+    fixture.overwrite(&key, b"cut").await;
     // The manifest is gone too, so the bottle is asked for again.
-    std::fs::remove_file(fixture.path(common::manifest::KEY)).unwrap();
+    fixture.store.delete(&[common::manifest::KEY.parse().unwrap()]).await.unwrap();
     fixture.sync().await;
     fixture.assert_whole(&[]).await;
 }

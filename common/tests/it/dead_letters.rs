@@ -61,7 +61,7 @@ async fn a_message_that_makes_no_sense_is_dead_lettered_alone() {
     let fixture = Fixture::new(five()).await;
     fixture.plan().await;
     let queue = &fixture.queues[&Lane::Small].0;
-    let bodies = ["", "not json", "{\"version\":1}", "{\"version\":99,\"digest\":\"?\"}"];
+    let bodies = [" ", "not json", "{\"version\":1}", "{\"version\":99,\"digest\":\"?\"}"];
     queue.send(&bodies.map(|body| Outgoing::new(body.to_owned()))).await.unwrap();
     let done = fixture.drain().await;
     fixture.settle().await;

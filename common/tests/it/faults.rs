@@ -16,7 +16,7 @@ use crate::flaky::{Dice, FlakyQueue, FlakyStore, HookedStore};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn any_call_may_fail_before_or_after_its_effect() {
-    for seed in 1..=6_u64 {
+    for seed in 1..=crate::SEEDS {
         let mut fixture = Fixture::new(Spec::bulk(seed, 40, 1_000..40_000)).await;
         fixture.most_receives = 1000;
         // A receive that fails after its effect hides messages for this long.

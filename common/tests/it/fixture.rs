@@ -11,12 +11,12 @@ use common::manifest::{self, Manifest};
 use common::message::Lane;
 use common::mirror::{MemoryBudget, Mirror};
 use common::plan::{Mode, PlanProgress, PlanReport, PlanSettings, Planner};
-use common::queue::{Embedded, Queue};
+use common::queue::{Embedded, Queue, Sqs};
 use common::registry::{Routes, Upstream, UpstreamSettings};
 use common::retry::Policy;
 use common::selection::Selection;
 use common::settle::{SettleReport, SettleSettings, Settler};
-use common::store::{Folder, Store};
+use common::store::{Folder, S3, Store};
 use common::worker::{Activity, Done, Progress, Worker, WorkerError, WorkerSettings};
 use tempfile::TempDir;
 use tokio_util::sync::CancellationToken;
@@ -28,10 +28,26 @@ pub(crate) const SIZE_THRESHOLD: u64 = 1 << 20;
 /// One lane's queues: work and dead letters.
 pub(crate) type Queues = (Arc<dyn Queue>, Arc<dyn Queue>);
 
+/// Which adapters a test target runs its tests on.
+#[derive(Clone, Copy, PartialEq, Eq)]
+#[expect(dead_code, reason = "each target has one of them")]
+pub(crate) enum Backend {
+    /// A folder and the embedded queues.
+    Local,
+    /// S3 and SQS, in an emulator of each test's own.
+    Aws,
+}
+
+/// What the adapters stand on.
+enum Ground {
+    Folder(TempDir),
+    Cloud(Box<testbed::Cloud>),
+}
+
 /// A mirror and its upstream. The ports can be exchanged for decorated ones.
 pub(crate) struct Fixture {
     pub(crate) testbed: testbed::Upstream,
-    pub(crate) folder: TempDir,
+    ground: Ground,
     pub(crate) store: Arc<dyn Store>,
     pub(crate) queues: BTreeMap<Lane, Queues>,
     pub(crate) upstream: Arc<Upstream>,
@@ -45,14 +61,26 @@ pub(crate) struct Fixture {
 impl Fixture {
     pub(crate) async fn new(spec: testbed::Spec) -> Self {
         let testbed = testbed::Upstream::start(spec).await.unwrap();
-        let folder = tempfile::tempdir().unwrap();
         let clock = Clock::system();
-        let store: Arc<dyn Store> = Arc::new(Folder::open(folder.path()).unwrap());
-        let queues = queues(&folder, &clock);
+        let (ground, store, queues) = match crate::BACKEND {
+            Backend::Local => {
+                let folder = tempfile::tempdir().unwrap();
+                let store: Arc<dyn Store> = Arc::new(Folder::open(folder.path()).unwrap());
+                let queues = embedded(&folder, &clock);
+                (Ground::Folder(folder), store, queues)
+            }
+            Backend::Aws => {
+                let cloud = Box::new(testbed::Cloud::start().await.unwrap());
+                let store: Arc<dyn Store> =
+                    Arc::new(S3::new(cloud.config(), cloud.place().parse().unwrap(), None));
+                let queues = sqs(&cloud);
+                (Ground::Cloud(cloud), store, queues)
+            }
+        };
         let upstream = Arc::new(Upstream::new(settings(&testbed)).unwrap());
         Self {
             testbed,
-            folder,
+            ground,
             store,
             queues,
             upstream,
@@ -181,8 +209,49 @@ impl Fixture {
         self.desk().go_through(Deed::Look, |_| true).await.unwrap().letters
     }
 
-    pub(crate) fn path(&self, key: &str) -> std::path::PathBuf {
-        self.folder.path().join(key)
+    /// An object's bytes, read past everything that a test put between.
+    pub(crate) async fn object(&self, key: &str) -> Option<Vec<u8>> {
+        match &self.ground {
+            Ground::Folder(folder) => std::fs::read(folder.path().join(key)).ok(),
+            Ground::Cloud(cloud) => cloud.object(key).await.unwrap(),
+        }
+    }
+
+    /// Writes an object as someone else would, who knows no rules.
+    pub(crate) async fn overwrite(&self, key: &str, bytes: &[u8]) {
+        match &self.ground {
+            Ground::Folder(folder) => std::fs::write(folder.path().join(key), bytes).unwrap(),
+            Ground::Cloud(cloud) => cloud.overwrite(key, bytes).await.unwrap(),
+        }
+    }
+
+    /// Unfinished files, or uploads in parts.
+    pub(crate) async fn left_unfinished(&self) -> usize {
+        match &self.ground {
+            Ground::Folder(folder) => std::fs::read_dir(folder.path().join("_sync/tmp"))
+                .unwrap()
+                .flat_map(|owner| std::fs::read_dir(owner.unwrap().path()).unwrap())
+                .count(),
+            Ground::Cloud(cloud) => cloud.unfinished_uploads().await.unwrap(),
+        }
+    }
+
+    /// Empties all queues behind everyone's back.
+    pub(crate) async fn lose_messages(&mut self) {
+        match &self.ground {
+            Ground::Folder(folder) => {
+                self.queues.clear();
+                for name in ["queue.sqlite", "queue.sqlite-wal", "queue.sqlite-shm"] {
+                    let _ = std::fs::remove_file(folder.path().join("_sync").join(name));
+                }
+                self.queues = embedded(folder, &self.clock);
+            }
+            Ground::Cloud(cloud) => {
+                for name in ["small", "large"] {
+                    cloud.purge(name).await.unwrap();
+                }
+            }
+        }
     }
 
     /// Upstream's bottles by key, each with its digest.
@@ -231,7 +300,14 @@ impl Fixture {
     }
 }
 
-pub(crate) fn queues(folder: &TempDir, clock: &Clock) -> BTreeMap<Lane, Queues> {
+fn sqs(cloud: &testbed::Cloud) -> BTreeMap<Lane, Queues> {
+    let client = aws_sdk_sqs::Client::new(cloud.config());
+    let queue = |name| -> Arc<dyn Queue> { Arc::new(Sqs::new(client.clone(), cloud.queue(name).to_owned())) };
+    let pair = |work, dead| (queue(work), queue(dead));
+    BTreeMap::from([(Lane::Small, pair("small", "small-dead")), (Lane::Large, pair("large", "large-dead"))])
+}
+
+fn embedded(folder: &TempDir, clock: &Clock) -> BTreeMap<Lane, Queues> {
     let file = folder.path().join("_sync/queue.sqlite");
     let embedded = Embedded::open(&file, &folder.path().join("_sync/owners"), clock.clone()).unwrap();
     let pair = |work, dead| -> Queues {

@@ -2,6 +2,13 @@
 
 #![expect(clippy::unwrap_used, reason = "tests")]
 
+/// These same tests run on S3 and SQS in `../aws`.
+const BACKEND: fixture::Backend = fixture::Backend::Local;
+
+/// How often tests are repeated that differ from seed to seed.
+const SEEDS: u64 = 6;
+
+mod batches;
 mod bytes;
 mod dead_letters;
 mod faults;

@@ -9,7 +9,7 @@ use common::plan::Mode;
 use common::store::Condition;
 use testbed::{Fault, FormulaSpec, Spec, Times};
 
-use crate::fixture::{Fixture, queues};
+use crate::fixture::Fixture;
 
 fn two_platforms() -> Spec {
     let formula =
@@ -28,9 +28,9 @@ async fn an_index_is_seen_only_after_the_bottles_that_it_names() {
     let fixture = Fixture::new(two_platforms()).await;
     fixture.plan().await;
     assert_eq!(fixture.settle().await.indexes, 0);
-    assert!(!fixture.path(INDEX).exists());
+    assert!(fixture.object(INDEX).await.is_none());
     fixture.drain().await;
-    assert!(!fixture.path(INDEX).exists(), "a consumer published an index");
+    assert!(fixture.object(INDEX).await.is_none(), "a consumer published an index");
     assert_eq!(fixture.settle().await.indexes, 1);
     fixture.assert_whole(&[]).await;
 }
@@ -45,7 +45,7 @@ async fn an_index_waits_for_the_last_of_its_bottles() {
     // Only the small one is mirrored so far.
     fixture.worker(Lane::Small).run(&tokio_util::sync::CancellationToken::new()).await.unwrap();
     assert_eq!(fixture.settle().await.indexes, 0);
-    assert!(!fixture.path(INDEX).exists());
+    assert!(fixture.object(INDEX).await.is_none());
     fixture.drain().await;
     assert_eq!(fixture.settle().await.indexes, 1);
 }
@@ -63,7 +63,7 @@ async fn a_dead_bottle_does_not_hold_back_the_index_from_its_neighbours() {
 async fn an_index_of_dead_bottles_does_not_take_away_held_ones() {
     let fixture = Fixture::new(two_platforms()).await;
     fixture.sync().await;
-    let before = std::fs::read(fixture.path(INDEX)).unwrap();
+    let before = fixture.object(INDEX).await.unwrap();
     // Under the same tag the Linux bottle is another one now, and it is dead.
     let mut spec = two_platforms();
     spec.formulae[0].bottles[0].content = 99;
@@ -71,14 +71,14 @@ async fn an_index_of_dead_bottles_does_not_take_away_held_ones() {
     let dead = fixture.digest_of("tool", "x86_64_linux");
     fixture.testbed.faults().set(&format!("*{dead}"), missing(), Times::Always);
     fixture.sync().await;
-    assert_eq!(std::fs::read(fixture.path(INDEX)).unwrap(), before);
+    assert_eq!(fixture.object(INDEX).await.unwrap(), before);
 
     // Once it is mended, the new index comes.
     fixture.testbed.faults().clear();
     fixture.desk().go_through(common::dead_letter::Deed::Replay, |_| true).await.unwrap();
     fixture.drain().await;
     fixture.settle().await;
-    assert_eq!(std::fs::read(fixture.path(INDEX)).unwrap(), fixture.testbed.index_bytes("tool"));
+    assert_eq!(fixture.object(INDEX).await.unwrap(), fixture.testbed.index_bytes("tool"));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -101,10 +101,7 @@ async fn a_lost_message_is_noticed_and_its_bottle_planned_again() {
     let mut fixture = Fixture::new(Spec::uniform(1, 4, 2_000, &["all"])).await;
     fixture.plan().await;
     // The queue is gone with everything in it.
-    for name in ["queue.sqlite", "queue.sqlite-wal", "queue.sqlite-shm"] {
-        let _ = std::fs::remove_file(fixture.path("_sync").join(name));
-    }
-    fixture.queues = queues(&fixture.folder, &fixture.clock);
+    fixture.lose_messages().await;
     let settled = fixture.settle().await;
     assert_eq!(settled.settled[0].outcome.as_ref().unwrap().lost, 4);
     let (plan, done, _) = fixture.sync().await;
@@ -148,7 +145,7 @@ async fn a_receipt_that_cannot_be_read_is_put_aside_and_stops_nothing() {
     let settled = fixture.settle().await;
     assert_eq!((settled.unreadable, settled.settled.len()), (1, 1));
     fixture.assert_whole(&[]).await;
-    assert!(fixture.path("_sync/receipts-unreadable/00-broken.json").exists());
+    assert!(fixture.object("_sync/receipts-unreadable/00-broken.json").await.is_some());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -44,7 +44,7 @@ async fn a_manifest_that_someone_else_wrote_is_never_overwritten() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn two_plans_and_settles_at_once_lose_nothing() {
-    for seed in 0..5 {
+    for seed in 0..crate::SEEDS {
         let fixture = Fixture::new(Spec::bulk(seed, 70, 500..5_000)).await;
         let (a, b, done, _, _) =
             tokio::join!(fixture.plan(), fixture.plan(), fixture.drain(), fixture.settle(), fixture.settle());
@@ -97,10 +97,7 @@ async fn what_upstream_changes_is_fetched_and_nothing_else() {
         "only changed formulae's indexes are read"
     );
     let key = format!("v2/homebrew/core/{}/manifests/99.0", newer.formulae[0].image());
-    assert_eq!(
-        std::fs::read(fixture.path(&key)).unwrap(),
-        fixture.testbed.index_bytes(&newer.formulae[0].name)
-    );
+    assert_eq!(fixture.object(&key).await.unwrap(), fixture.testbed.index_bytes(&newer.formulae[0].name));
 
     // A platform is appended under the same tag: the index is mutable.
     newer.formulae[0].bottles.push(testbed::BottleSpec {
@@ -111,10 +108,7 @@ async fn what_upstream_changes_is_fetched_and_nothing_else() {
     fixture.testbed.replace(newer.clone());
     let (plan, _, settled) = fixture.sync().await;
     assert_eq!((plan.total().bottles, settled.indexes), (1, 1));
-    assert_eq!(
-        std::fs::read(fixture.path(&key)).unwrap(),
-        fixture.testbed.index_bytes(&newer.formulae[0].name)
-    );
+    assert_eq!(fixture.object(&key).await.unwrap(), fixture.testbed.index_bytes(&newer.formulae[0].name));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -206,7 +206,7 @@ mod tests {
         answer: impl Fn(&str, usize) -> Answer + Send + Sync + 'static,
     ) -> (Emulator, SdkConfig, Fake, Slack) {
         let emulator = Emulator::start().unwrap();
-        let config = crate::aws::emulated(&emulator.url());
+        let config = emulator.config();
         let fake = Fake::start(answer).await;
         let slack = store_secret(&config, "webhook", &fake.url("/services/old-sesame")).await;
         (emulator, config, fake, slack)
@@ -321,7 +321,7 @@ mod tests {
     #[tokio::test]
     async fn what_fails_before_the_post_names_the_secret_and_never_its_value() {
         let emulator = Emulator::start().unwrap();
-        let config = crate::aws::emulated(&emulator.url());
+        let config = emulator.config();
         let missing = Slack::new(Secrets::new(&config), "nowhere".to_owned()).unwrap();
         let error = missing.send(&json!({})).await.unwrap_err().to_string();
         assert!(error.starts_with("the secret nowhere can't be read: ResourceNotFound"), "{error}");

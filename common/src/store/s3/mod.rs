@@ -322,7 +322,7 @@ mod tests {
     use super::*;
 
     async fn bucket(emulator: &Emulator, location: &str) -> S3 {
-        let config = crate::aws::emulated(&emulator.url());
+        let config = emulator.config();
         let store = S3::new(&config, location.parse().unwrap(), Some(&emulator.url()));
         store.client.create_bucket().bucket(store.bucket()).send().await.unwrap();
         store
@@ -397,7 +397,7 @@ mod tests {
     #[tokio::test]
     async fn a_bucket_that_is_not_there_is_named_and_stops_the_work() {
         let emulator = Emulator::start().unwrap();
-        let config = crate::aws::emulated(&emulator.url());
+        let config = emulator.config();
         let store = S3::new(&config, "s3://no-such-bucket".parse().unwrap(), None);
         let error = store.check().await.unwrap_err();
         assert!(matches!(error, StoreError::Failed { transient: false, .. }), "{error}");

@@ -1,0 +1,26 @@
+//! The pipeline on S3 and SQS, in an emulator: the same rules, by the same tests.
+
+#![expect(clippy::unwrap_used, reason = "tests")]
+
+/// These same tests run on a folder and the embedded queues in `../it`.
+const BACKEND: fixture::Backend = fixture::Backend::Aws;
+
+/// How often tests are repeated that differ from seed to seed.
+const SEEDS: u64 = 1;
+
+#[path = "../it/batches.rs"]
+mod batches;
+#[path = "../it/bytes.rs"]
+mod bytes;
+#[path = "../it/dead_letters.rs"]
+mod dead_letters;
+#[path = "../it/faults.rs"]
+mod faults;
+#[path = "../it/fixture.rs"]
+mod fixture;
+#[path = "../it/flaky.rs"]
+mod flaky;
+#[path = "../it/settling.rs"]
+mod settling;
+#[path = "../it/writers.rs"]
+mod writers;
