@@ -10,7 +10,7 @@ use aws_config::SdkConfig;
 use aws_sdk_lambda::primitives::Blob;
 use aws_sdk_lambda::types::{Environment, FunctionCode, FunctionResponseType, Runtime};
 use aws_sdk_scheduler::types::{FlexibleTimeWindow, FlexibleTimeWindowMode, Target};
-use aws_sdk_sqs::types::QueueAttributeName;
+use aws_sdk_sqs::types::{MessageAttributeValue, QueueAttributeName};
 
 use crate::Emulator;
 
@@ -178,6 +178,14 @@ impl Cloud {
     pub async fn send(&self, queue: &str, body: &str) -> anyhow::Result<()> {
         let request = aws_sdk_sqs::Client::new(&self.config).send_message().queue_url(self.queue(queue));
         request.message_body(body).send().await?;
+        Ok(())
+    }
+
+    /// Sends a dead letter, as a consumer does that gives up on a bottle.
+    pub async fn send_dead(&self, queue: &str, body: &str, reason: &str) -> anyhow::Result<()> {
+        let request = aws_sdk_sqs::Client::new(&self.config).send_message().queue_url(self.queue(queue));
+        let value = MessageAttributeValue::builder().data_type("String").string_value(reason).build()?;
+        request.message_body(body).message_attributes("reason", value).send().await?;
         Ok(())
     }
 
