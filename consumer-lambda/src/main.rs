@@ -6,16 +6,21 @@ use common::config::{Environment, Settings};
 use common::metrics::Metrics;
 use consumer_lambda::Consumer;
 use lambda_runtime::{LambdaEvent, service_fn};
+use tracing::Instrument as _;
 
 #[tokio::main]
 async fn main() -> Result<(), lambda_runtime::Error> {
     let consumer = &start().await.map_err(|error| format!("{error:#}"))?;
     let handler = service_fn(move |event: LambdaEvent<SqsEvent>| async move {
         let deadline = common::clock::instant(event.context.deadline);
-        consumer.handle(event.payload, deadline).await.map_err(|error| {
-            tracing::error!(error = format!("{error:#}"), "the batch failed");
-            format!("{error:#}")
-        })
+        let span = tracing::error_span!("invocation", request.id = event.context.request_id);
+        let handled = async {
+            consumer.handle(event.payload, deadline).await.map_err(|error| {
+                tracing::error!(error = format!("{error:#}"), "the batch failed");
+                format!("{error:#}")
+            })
+        };
+        handled.instrument(span).await
     });
     lambda_runtime::run(handler).await
 }

@@ -107,7 +107,7 @@ async fn what_does_not_fit_into_the_time_is_returned_before_it_is_up() {
     let slow = system.upstream.expected()[0].digest.clone();
     system.upstream.faults().set(
         &format!("cdn:*{slow}"),
-        Fault::Delay(Duration::from_secs(60)),
+        Fault::Delay(Duration::from_mins(1)),
         Times::Always,
     );
     let begun = Instant::now();

@@ -7,16 +7,21 @@ use futures_util::FutureExt as _;
 use lambda_runtime::{LambdaEvent, service_fn};
 use producer::Producer;
 use serde_json::Value;
+use tracing::Instrument as _;
 
 #[tokio::main]
 async fn main() -> Result<(), lambda_runtime::Error> {
     let producer = &start().await.map_err(|error| format!("{error:#}"))?;
     let handler = service_fn(move |event: LambdaEvent<Value>| async move {
         let deadline = common::clock::instant(event.context.deadline);
-        producer.handle(event.payload, deadline).boxed().await.map_err(|error| {
-            tracing::error!(%error, "the invocation failed");
-            lambda_runtime::Error::from(error)
-        })
+        let span = tracing::error_span!("invocation", request.id = event.context.request_id);
+        let handled = async {
+            producer.handle(event.payload, deadline).boxed().await.map_err(|error| {
+                tracing::error!(%error, "the invocation failed");
+                lambda_runtime::Error::from(error)
+            })
+        };
+        handled.instrument(span).await
     });
     lambda_runtime::run(handler).await
 }

@@ -6,6 +6,11 @@
 //! it is ignored where tests are run without them.
 
 #![expect(clippy::unwrap_used, reason = "a test that can't go on ends here")]
+#![expect(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "what it waited for, and the logs of what failed"
+)]
 
 mod slack;
 mod system;

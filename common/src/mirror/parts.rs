@@ -11,6 +11,7 @@ use bytes::Bytes;
 use futures_util::{StreamExt, stream};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
+use tracing::Instrument as _;
 
 use crate::bottle::{Hasher, Verified};
 use crate::registry::{ByteRange, Download, Error, Opened};
@@ -232,7 +233,7 @@ impl Writes {
         }
         let upload = Arc::clone(&self.upload);
         let (retry, budget) = (self.retry, self.budget.clone());
-        self.tasks.spawn(async move {
+        let write = async move {
             let Part { index, bytes, room } = part;
             retry
                 .run(|| upload.part(index, bytes.clone()), |error, _| tracing::info!(%error, "writing again"))
@@ -240,7 +241,8 @@ impl Writes {
             budget.recycle(bytes);
             drop(room);
             Ok(())
-        });
+        };
+        self.tasks.spawn(write.in_current_span());
         Ok(())
     }
 

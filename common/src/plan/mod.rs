@@ -16,6 +16,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use futures_util::{StreamExt, stream};
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
+use tracing::Instrument as _;
 use url::Url;
 
 use crate::bottle::{Digest, FormulaName, ObjectKey};
@@ -211,7 +212,8 @@ impl Planner {
         };
         report.run = writer.as_ref().map(|writer| writer.run.id.clone());
         let run = report.run.clone().unwrap_or_else(|| RunId::new(started_at));
-        self.go_through(&catalogue, work, &run, writer.as_mut(), &mut report).await?;
+        let span = tracing::error_span!("plan", run.id = %run);
+        self.go_through(&catalogue, work, &run, writer.as_mut(), &mut report).instrument(span).await?;
         if let Some(writer) = writer {
             let clean = report.complete && report.problems.is_empty();
             let planned = clean.then(|| PlannedCatalogue {

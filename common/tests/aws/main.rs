@@ -8,6 +8,9 @@ const BACKEND: fixture::Backend = fixture::Backend::Aws;
 /// How often tests are repeated that differ from seed to seed.
 const SEEDS: u64 = 1;
 
+/// Up to which call of each operation fails.
+const NTHS: u64 = 1;
+
 #[path = "../it/batches.rs"]
 mod batches;
 #[path = "../it/bytes.rs"]

@@ -4,15 +4,18 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use common::bottle::ObjectKey;
-use common::message::Lane;
-use common::queue::Queue;
+use common::dead_letter::{Failure, Reason};
+use common::manifest::State;
+use common::message::{Lane, Message};
+use common::queue::{Outgoing, Queue};
+use common::receipt::{Entry, Outcome, Receipt};
 use common::store::StoreError;
 use futures_util::future::BoxFuture;
-use testbed::{Fault, Spec, Times};
+use testbed::{Fault, FormulaSpec, Spec, Times};
 use tokio_util::sync::CancellationToken;
 
 use crate::fixture::{Fixture, one_bottle};
-use crate::flaky::{Dice, FlakyQueue, FlakyStore, HookedStore};
+use crate::flaky::{Dice, Fate, FlakyQueue, FlakyStore, HookedStore};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn any_call_may_fail_before_or_after_its_effect() {
@@ -22,25 +25,10 @@ async fn any_call_may_fail_before_or_after_its_effect() {
         // A receive that fails after its effect hides messages for this long.
         fixture.visibility = Duration::from_millis(300);
         let sound = Arc::clone(&fixture.store);
-        fixture.store = Arc::new(FlakyStore { inner: Arc::clone(&sound), dice: Dice::new(seed * 7919, 12) });
         let sound_queues = fixture.queues.clone();
-        for (work, dead_letters) in fixture.queues.values_mut() {
-            for queue in [work, dead_letters] {
-                let inner: Arc<dyn Queue> = Arc::clone(queue);
-                *queue = Arc::new(FlakyQueue { inner, dice: Dice::new(seed * 104_729, 12) });
-            }
-        }
-        // Like a scheduled system: what fails is begun again.
-        for _ in 0..200 {
-            let _ = fixture.planner().plan(common::plan::Mode::Queue).await;
-            let _ = fixture.try_drain().await;
-            let settled = fixture.settler().settle().await;
-            if settled.is_ok_and(|report| report.remaining == 0)
-                && fixture.manifest_if_any().await.is_some_and(|held| held == fixture.expected().len())
-            {
-                break;
-            }
-        }
+        fixture.make_flaky(&Dice::new(seed * 7919, 12), &Dice::new(seed * 104_729, 12));
+        // A settle that reads many receipts may fail every time, at this rate.
+        let _ = fixture.repeat_until_whole(30).await;
         fixture.store = sound;
         fixture.queues = sound_queues;
         let (plan, _, _) = fixture.sync().await;
@@ -50,7 +38,157 @@ async fn any_call_may_fail_before_or_after_its_effect() {
     }
 }
 
+/// Each operation of both ports, failing once: the first time or a later one,
+/// before its effect or after it took place.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn each_operation_may_fail_once_before_or_after_its_effect() {
+    const OPERATIONS: [&str; 13] = [
+        "head",
+        "get",
+        "put",
+        "begin",
+        "copy",
+        "list",
+        "delete",
+        "part",
+        "complete",
+        "send",
+        "receive",
+        "release",
+        "acknowledge",
+    ];
+    // Two small bottles, one of three parts, and one that is copied.
+    let mut spec = Spec::uniform(9, 2, 5_000, &["all"]);
+    for name in ["shared", "shared-too"] {
+        spec.formulae.push(FormulaSpec::new(name, "1.0").with_content("all", 7_000, 1));
+    }
+    spec.formulae.push(FormulaSpec::new("large", "1.0").with_bottle("all", 17 << 20));
+    let mut fell = 0;
+    for operation in OPERATIONS {
+        for nth in 1..=crate::NTHS {
+            for fate in [Fate::FailsBefore, Fate::FailsAfter] {
+                let mut fixture = Fixture::new(spec.clone()).await;
+                fixture.visibility = Duration::from_millis(300);
+                let (sound, sound_queues) = (Arc::clone(&fixture.store), fixture.queues.clone());
+                let dice = Dice::nth(operation, nth, fate);
+                fixture.make_flaky(&dice, &dice);
+                assert!(fixture.repeat_until_whole(5).await, "{operation} {nth} {fate:?}");
+                fell += u64::from(dice.has_fallen());
+                fixture.store = sound;
+                fixture.queues = sound_queues;
+                let (plan, _, _) = fixture.sync().await;
+                assert_eq!(plan.total().bottles, 0, "{operation} {nth} {fate:?}: something was lost");
+                assert!(fixture.letters().await.is_empty(), "{operation} {nth} {fate:?}");
+                fixture.assert_whole(&[]).await;
+            }
+        }
+    }
+    // Some operations are not called so often; the first call of each is made.
+    assert!(fell >= OPERATIONS.len() as u64, "{fell} calls failed");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_message_whose_time_runs_out_in_the_middle_is_worked_on_twice_and_harms_nothing() {
+    let mut fixture = Fixture::new(one_bottle("slow", 9 << 20)).await;
+    fixture.visibility = Duration::from_secs(1);
+    fixture.most_receives = 100;
+    fixture.testbed.faults().set("cdn:*", Fault::Delay(Duration::from_millis(1500)), Times::First(4));
+    fixture.plan().await;
+    let sound = fixture.queues.clone();
+    fixture.make_flaky(&Dice::new(1, 0), &Dice::always("extend"));
+    let (a, b) = tokio::join!(fixture.drain(), fixture.drain());
+    let finished = a.fetched.bottles + b.fetched.bottles + a.already_held.bottles + b.already_held.bottles;
+    assert!(finished >= 2, "the message never came back: {a:?} {b:?}");
+    fixture.queues = sound;
+    fixture.drain().await;
+    fixture.settle().await;
+    assert_eq!(fixture.left_unfinished().await, 0);
+    fixture.assert_whole(&[]).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn messages_that_come_three_times_to_two_workers_end_right() {
+    let fixture = Fixture::new(Spec::bulk(4, 30, 1_000..300_000)).await;
+    fixture.plan().await;
+    for (work, _) in fixture.queues.values() {
+        let mut copies = Vec::new();
+        loop {
+            let batch = work.receive(10, Duration::from_mins(1), Duration::ZERO).await.unwrap();
+            if batch.is_empty() {
+                break;
+            }
+            copies.extend(batch);
+        }
+        let bodies: Vec<_> = copies.iter().map(|copy| Outgoing::new(copy.body.clone())).collect();
+        work.send(&bodies).await.unwrap();
+        work.send(&bodies).await.unwrap();
+        let handles: Vec<_> = copies.into_iter().map(|copy| copy.handle).collect();
+        work.release(&handles, Duration::ZERO).await.unwrap();
+    }
+    tokio::join!(fixture.drain(), fixture.drain());
+    let settled = fixture.settle().await;
+    assert_eq!((settled.remaining, settled.settled.len()), (0, 1));
+    assert_eq!(fixture.manifest().await.tally(None).held.bottles, fixture.expected().len() as u64);
+    fixture.assert_whole(&[]).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn receipts_may_come_in_any_order() {
+    let fixture = Fixture::new(Spec::uniform(1, 3, 2_000, &["all"])).await;
+    fixture.plan().await;
+    let batch =
+        fixture.queues[&Lane::Small].0.receive(10, Duration::from_secs(1), Duration::ZERO).await.unwrap();
+    let messages: Vec<_> = batch.iter().map(|delivery| Message::parse(&delivery.body).unwrap()).collect();
+    let now = fixture.clock.now();
+    let earlier = now.checked_sub(Duration::from_secs(1)).unwrap();
+    let report = |message: &Message, at, outcome| {
+        let receipt = Receipt { entries: vec![Entry { message: message.clone(), at, outcome }] };
+        let store = Arc::clone(&fixture.store);
+        async move { receipt.save(&*store, at).await.unwrap() }
+    };
+    let dead = Outcome::Dead(Failure::new(Reason::NotFound, "", 1, now));
+    // Held, and reported dead by another delivery: before, after, in one settle or two.
+    report(&messages[0], now, Outcome::Held).await;
+    report(&messages[0], earlier, dead.clone()).await;
+    report(&messages[1], now, Outcome::Held).await;
+    report(&messages[2], now, dead.clone()).await;
+    fixture.settle().await;
+    report(&messages[1], now, dead).await;
+    report(&messages[2], earlier, Outcome::Held).await;
+    fixture.settle().await;
+    let manifest = fixture.manifest().await;
+    for message in &messages {
+        let record = manifest.bottle(&message.image, &message.digest).unwrap();
+        assert_eq!(record.state, State::Held, "{}", message.formula);
+    }
+}
+
 impl Fixture {
+    fn make_flaky(&mut self, store: &Dice, queue: &Dice) {
+        self.store = Arc::new(FlakyStore { inner: Arc::clone(&self.store), dice: store.clone() });
+        for (work, dead_letters) in self.queues.values_mut() {
+            for port in [work, dead_letters] {
+                let inner: Arc<dyn Queue> = Arc::clone(port);
+                *port = Arc::new(FlakyQueue { inner, dice: queue.clone() });
+            }
+        }
+    }
+
+    /// Like a scheduled system: what fails is begun again. Whether it came to its end.
+    async fn repeat_until_whole(&self, most: usize) -> bool {
+        for _ in 0..most {
+            let _ = self.planner().plan(common::plan::Mode::Queue).await;
+            let _ = self.try_drain().await;
+            let settled = self.settler().settle().await;
+            if settled.is_ok_and(|report| report.remaining == 0)
+                && self.manifest_if_any().await.is_some_and(|held| held == self.expected().len())
+            {
+                return true;
+            }
+        }
+        false
+    }
+
     /// How many bottles are held, if the manifest can be read this time.
     async fn manifest_if_any(&self) -> Option<usize> {
         let (manifest, _) = common::manifest::load(&*self.store).await.ok()?;

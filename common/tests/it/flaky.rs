@@ -11,37 +11,70 @@ use common::queue::{Delivery, Depth, Handle, Outgoing, Queue, QueueError};
 use common::store::{Body, Condition, Object, ObjectMeta, Store, StoreError, Tags, Upload, Version};
 use futures_util::future::BoxFuture;
 
-/// Decides which calls fail; a seeded xorshift, so that a failing test repeats.
+/// Decides which calls fail.
 #[derive(Clone)]
-pub(crate) struct Dice {
-    state: Arc<AtomicU64>,
-    /// Out of 100 calls, so many fail.
-    percent: u64,
+pub(crate) struct Dice(Arc<Rule>);
+
+enum Rule {
+    /// Out of 100 calls, so many fail: by a seeded xorshift, so that a failing
+    /// test repeats.
+    Random { state: AtomicU64, percent: u64 },
+    /// One call of one operation fails, counted from one.
+    Nth { operation: &'static str, left: AtomicU64, fate: Fate },
+    /// Every call of one operation fails, before its effect.
+    Always { operation: &'static str },
 }
 
 /// What becomes of a call.
-enum Fate {
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Fate {
     Works,
     FailsBefore,
-    /// The effect took place, but the caller doesn't hear of it.
+    /// The effect took place, but the caller doesn't hear of it: a timeout.
     FailsAfter,
 }
 
 impl Dice {
     pub(crate) fn new(seed: u64, percent: u64) -> Self {
-        Self { state: Arc::new(AtomicU64::new(seed.max(1))), percent }
+        Self(Arc::new(Rule::Random { state: AtomicU64::new(seed.max(1)), percent }))
     }
 
-    fn roll(&self) -> Fate {
-        let mut x = self.state.load(Ordering::Relaxed);
-        x ^= x << 13;
-        x ^= x >> 7;
-        x ^= x << 17;
-        self.state.store(x, Ordering::Relaxed);
-        match (x >> 8) % 100 {
-            roll if roll >= self.percent => Fate::Works,
-            roll if roll % 2 == 0 => Fate::FailsBefore,
-            _ => Fate::FailsAfter,
+    pub(crate) fn nth(operation: &'static str, nth: u64, fate: Fate) -> Self {
+        Self(Arc::new(Rule::Nth { operation, left: AtomicU64::new(nth), fate }))
+    }
+
+    pub(crate) fn always(operation: &'static str) -> Self {
+        Self(Arc::new(Rule::Always { operation }))
+    }
+
+    /// Whether the one call came that had to fail.
+    pub(crate) fn has_fallen(&self) -> bool {
+        matches!(&*self.0, Rule::Nth { left, .. } if left.load(Ordering::Relaxed) == 0)
+    }
+
+    fn roll(&self, called: &str) -> Fate {
+        match &*self.0 {
+            Rule::Random { state, percent } => {
+                let mut x = state.load(Ordering::Relaxed);
+                x ^= x << 13;
+                x ^= x >> 7;
+                x ^= x << 17;
+                state.store(x, Ordering::Relaxed);
+                match (x >> 8) % 100 {
+                    roll if roll >= *percent => Fate::Works,
+                    roll if roll % 2 == 0 => Fate::FailsBefore,
+                    _ => Fate::FailsAfter,
+                }
+            }
+            Rule::Nth { operation, left, fate } if *operation == called => {
+                let one_less = |left: u64| left.checked_sub(1);
+                match left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_less) {
+                    Ok(1) => *fate,
+                    _ => Fate::Works,
+                }
+            }
+            Rule::Always { operation } if *operation == called => Fate::FailsBefore,
+            Rule::Nth { .. } | Rule::Always { .. } => Fate::Works,
         }
     }
 }
@@ -83,13 +116,13 @@ fn queue_failure(operation: &'static str) -> QueueError {
 
 /// Runs a call by the dice's verdict.
 macro_rules! by_fate {
-    ($dice:expr, $failure:expr, $call:expr) => {
-        match $dice.roll() {
+    ($dice:expr, $failure:ident($operation:literal), $call:expr) => {
+        match $dice.roll($operation) {
             Fate::Works => $call.await,
-            Fate::FailsBefore => Err($failure),
+            Fate::FailsBefore => Err($failure($operation)),
             Fate::FailsAfter => {
                 $call.await?;
-                Err($failure)
+                Err($failure($operation))
             }
         }
     };

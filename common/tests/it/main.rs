@@ -8,6 +8,9 @@ const BACKEND: fixture::Backend = fixture::Backend::Local;
 /// How often tests are repeated that differ from seed to seed.
 const SEEDS: u64 = 6;
 
+/// Up to which call of each operation fails.
+const NTHS: u64 = 3;
+
 mod batches;
 mod bytes;
 mod dead_letters;

@@ -49,7 +49,7 @@ async fn told_to_stop_it_lets_transfers_end_that_fit() {
     system.plan().await;
     let mut service = system.service(&[("BOTTLES_STOP_TIMEOUT", "60s")]);
     wait_for("four transfers", || async { system.upstream.log().count("cdn:*") >= 4 }).await;
-    assert_eq!(service.stop(Duration::from_secs(60)).code(), Some(0));
+    assert_eq!(service.stop(Duration::from_mins(1)).code(), Some(0));
     assert_eq!(system.held().await, 4, "{}", service.log());
     assert_eq!(system.cloud.depth("large").await.unwrap(), (2, 0));
     assert_eq!(system.cloud.unfinished_uploads().await.unwrap(), 0);
@@ -115,6 +115,25 @@ async fn it_says_whether_it_is_well() {
     wait_for("health", || async { file.exists() }).await;
     assert_eq!(system.command(&["health"], &variables).status().unwrap().code(), Some(0));
     service.kill();
+}
+
+/// The most memory that the service took for four bottles of `size` bytes, in bytes.
+async fn peak(size: u64) -> u64 {
+    let system = System::start(Spec::uniform(1, 4, size, &["all"])).await;
+    system.plan().await;
+    let mut service = system.service(&[("BOTTLES_MEMORY", "32MiB")]);
+    wait_for("all bottles", || async { system.held().await == 4 }).await;
+    let peak = service.peak();
+    service.kill();
+    peak
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn its_memory_does_not_follow_the_size_of_a_bottle() {
+    let (small, large) = (peak(24 << 20).await, peak(96 << 20).await);
+    // Four times 72 MiB more go by; a part more or less is chance.
+    assert!(large < small + (24 << 20), "{} MiB and {} MiB", small >> 20, large >> 20);
+    assert!(large < 160 << 20, "{} MiB with a budget of 32", large >> 20);
 }
 
 #[tokio::test]

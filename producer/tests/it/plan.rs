@@ -10,7 +10,7 @@ use crate::system::System;
 fn mixed(large: usize) -> Spec {
     let mut spec = Spec::uniform(1, 5, 10_000, &["all"]);
     for n in 0..large {
-        spec.formulae.push(FormulaSpec::new(&format!("large{n}"), "1.0").with_bottle("all", 1_500_000));
+        spec.formulae.push(FormulaSpec::new(format!("large{n}"), "1.0").with_bottle("all", 1_500_000));
     }
     spec
 }

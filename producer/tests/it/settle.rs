@@ -58,27 +58,47 @@ async fn messages_that_are_gone_are_noticed_and_planned_again() {
     assert_eq!(system.plan().await["report"]["small"]["bottles"], 3);
 }
 
+/// An event as SNS sends it to a function.
+fn record(message: &str) -> String {
+    serde_json::json!({ "Records": [{
+        "EventSource": "aws:sns", "EventVersion": "1.0", "EventSubscriptionArn": "arn:aws:sns:us-east-1:0:t:s",
+        "Sns": {
+            "Type": "Notification", "MessageId": "m", "TopicArn": "arn:aws:sns:us-east-1:0:t", "Subject": "s",
+            "Message": message, "Timestamp": "2026-01-01T00:00:00.000Z", "SignatureVersion": "1",
+            "Signature": "s", "SigningCertUrl": "https://example.com", "UnsubscribeUrl": "https://example.com",
+            "MessageAttributes": {},
+        },
+    }] })
+    .to_string()
+}
+
+const ALARM: &str =
+    r#"{"AlarmName":"dead letters","NewStateValue":"ALARM","OldStateValue":"OK","NewStateReason":"1 > 0"}"#;
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_alarm_needs_neither_bucket_nor_queue_and_our_own_notices_go_no_further() {
-    let system = System::start(
-        Spec::uniform(1, 1, 5_000, &["all"]),
-        &[("BOTTLES_TO", ""), ("BOTTLES_SMALL_QUEUE", "")],
-    )
-    .await;
-    let record = |message: &str| {
-        serde_json::json!({ "Records": [{
-            "EventSource": "aws:sns", "EventVersion": "1.0", "EventSubscriptionArn": "arn:aws:sns:us-east-1:0:t:s",
-            "Sns": {
-                "Type": "Notification", "MessageId": "m", "TopicArn": "arn:aws:sns:us-east-1:0:t", "Subject": "s",
-                "Message": message, "Timestamp": "2026-01-01T00:00:00.000Z", "SignatureVersion": "1",
-                "Signature": "s", "SigningCertUrl": "https://example.com", "UnsubscribeUrl": "https://example.com",
-                "MessageAttributes": {},
-            },
-        }] })
-        .to_string()
-    };
-    let alarm = r#"{"AlarmName":"dead letters","NewStateValue":"ALARM","NewStateReason":"1 > 0"}"#;
-    system.invoke(&record(alarm), Duration::from_mins(1)).await.unwrap();
+    let without = [("BOTTLES_TO", ""), ("BOTTLES_SMALL_QUEUE", ""), ("BOTTLES_SLACK_SECRET", "slack")];
+    let system = System::start(Spec::uniform(1, 1, 5_000, &["all"]), &without).await;
+    let heard = system.start_slack("slack").await;
+    system.invoke(&record(ALARM), Duration::from_mins(1)).await.unwrap();
+    assert_eq!(heard.lock().unwrap().len(), 1);
+    assert!(heard.lock().unwrap()[0].contains("dead letters"), "{heard:?}");
+    // Our own notices; and what every new alarm does once.
     system.invoke(&record("Run settled"), Duration::from_mins(1)).await.unwrap();
+    let new = ALARM
+        .replace("\"ALARM\"", "\"OK\"")
+        .replace("\"OldStateValue\":\"OK\"", "\"OldStateValue\":\"INSUFFICIENT_DATA\"");
+    system.invoke(&record(&new), Duration::from_mins(1)).await.unwrap();
+    assert_eq!(heard.lock().unwrap().len(), 1, "{heard:?}");
     assert!(system.notices().await.is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_alarm_that_can_not_be_passed_on_is_an_error_and_a_run_is_not_failed_by_it() {
+    // There is no such secret.
+    let slack = [("BOTTLES_SLACK_SECRET", "slack")];
+    let system = System::start(Spec::uniform(1, 1, 5_000, &["all"]), &slack).await;
+    let error = system.invoke(&record(ALARM), Duration::from_mins(1)).await.unwrap_err().to_string();
+    assert!(error.contains("slack"), "{error}");
+    assert_eq!(system.plan().await["report"]["small"]["bottles"], 1);
 }

@@ -5,6 +5,8 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use aws_sdk_sqs::types::QueueAttributeName;
+use axum::extract::State;
+use axum::routing::post;
 use common::config::{Environment, Settings};
 use common::message::Lane;
 use common::metrics::Metrics;
@@ -108,12 +110,28 @@ impl System {
         }
     }
 
+    /// A stand-in for Slack, whose webhook is in the secret of this name; what it hears.
+    pub(crate) async fn start_slack(&self, secret: &str) -> Arc<Mutex<Vec<String>>> {
+        let heard: Arc<Mutex<Vec<String>>> = Arc::default();
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}/services/hook", listener.local_addr().unwrap());
+        let answer = |State(heard): State<Arc<Mutex<Vec<String>>>>, body: String| async move {
+            heard.lock().unwrap().push(body);
+            "ok"
+        };
+        let router = axum::Router::new().route("/services/hook", post(answer)).with_state(Arc::clone(&heard));
+        tokio::spawn(async move { axum::serve(listener, router).await });
+        let secrets = aws_sdk_secretsmanager::Client::new(self.cloud.config());
+        secrets.create_secret().name(secret).secret_string(url).send().await.unwrap();
+        heard
+    }
+
     /// The last value of a metric.
     pub(crate) fn metric(&self, name: &str) -> Option<f64> {
         let bytes = self.lines.0.lock().unwrap();
         let text = String::from_utf8_lossy(&bytes);
         let lines = text.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
-        lines.filter_map(|line| line[name].as_f64()).last()
+        lines.filter_map(|line| line[name].as_f64()).next_back()
     }
 }
 

@@ -1,8 +1,11 @@
 //! Logs, to standard error.
 
+mod json;
+
 use std::str::FromStr;
 
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::fmt::format::JsonFields;
 use tracing_subscriber::util::{SubscriberInitExt, TryInitError};
 
 /// How a log line looks.
@@ -53,7 +56,9 @@ where
     let builder = tracing_subscriber::fmt().with_env_filter(levels).with_writer(writer);
     match format {
         LogFormat::Text => builder.with_target(false).with_ansi(colours).compact().finish().try_init()?,
-        LogFormat::Json => builder.json().flatten_event(true).with_current_span(true).finish().try_init()?,
+        LogFormat::Json => {
+            builder.fmt_fields(JsonFields::new()).event_format(json::FlatJson).finish().try_init()?;
+        }
     }
     Ok(())
 }
