@@ -185,3 +185,25 @@ async fn large_bottles_go_to_the_large_queue() {
         assert_eq!(fixture.queues[&lane].0.depth().await.unwrap().visible, 1, "{lane}");
     }
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_run_whose_letters_are_sent_back_is_open_until_they_are_accounted_for() {
+    let fixture = Fixture::new(two_platforms()).await;
+    let bad = fixture.digest_of("tool", "x86_64_linux");
+    fixture.testbed.faults().set(&format!("cdn:*{bad}"), missing(), Times::Always);
+    let (plan, _, settled) = fixture.sync().await;
+    let run = plan.run.unwrap();
+    assert_eq!((settled.settled.len(), settled.settled[0].outcome.as_ref().unwrap().dead), (1, 1));
+
+    fixture.testbed.faults().clear();
+    fixture.desk().go_through(common::dead_letter::Deed::Replay, |_| true).await.unwrap();
+    let report = fixture.settle().await;
+    assert_eq!((report.remaining, report.settled.len()), (1, 0), "a run is settled before its bottles are");
+    assert!(fixture.manifest().await.runs.contains_key(&run));
+    fixture.drain().await;
+    let report = fixture.settle().await;
+    let outcome = report.settled[0].outcome.as_ref().unwrap();
+    assert_eq!((&report.settled[0].id, outcome.dead, outcome.lost), (&run, 0, 0));
+    assert!(fixture.manifest().await.runs.is_empty());
+    fixture.assert_whole(&[]).await;
+}
