@@ -18,7 +18,7 @@ packages:
 	scripts/build-lambda-packages.sh
 
 e2e: packages
-	cargo build --workspace --bins --locked
+	cargo test --workspace --locked --no-run
 	cargo test --workspace --locked --test e2e -- --ignored --nocapture
 
 check:

@@ -123,7 +123,7 @@ pub(crate) struct PlaceOptions {
 }
 
 /// Which deployed system is meant.
-#[derive(Args, Clone, Default)]
+#[derive(Args, Clone, Default, PartialEq, Eq)]
 #[command(next_help_heading = "Deployed system")]
 pub(crate) struct StackOptions {
     /// The deployment's name: its queues, bucket and functions are looked up

@@ -54,28 +54,7 @@ const POLL: Duration = Duration::from_secs(1);
 
 /// Whether the options speak of a deployed system.
 pub(crate) fn is_meant(options: &StackOptions) -> bool {
-    let StackOptions {
-        stack,
-        small_queue,
-        small_dead_letters,
-        large_queue,
-        large_dead_letters,
-        producer,
-        ecs_cluster,
-        ecs_service,
-    } = options;
-    [
-        stack,
-        small_queue,
-        small_dead_letters,
-        large_queue,
-        large_dead_letters,
-        producer,
-        ecs_cluster,
-        ecs_service,
-    ]
-    .into_iter()
-    .any(Option::is_some)
+    *options != StackOptions::default()
 }
 
 /// Opens what the options name: a deployed system, or a mirror with embedded queues.

@@ -3,16 +3,16 @@
 
 use std::time::Duration;
 
-use aws_config::BehaviorVersion;
 use aws_config::retry::RetryConfig;
 use aws_config::timeout::TimeoutConfig;
+use aws_config::{BehaviorVersion, ConfigLoader};
 use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
 
 pub use aws_config::SdkConfig;
 
 /// Requests are tried this often in all, by the SDK itself; what fails longer is
 /// the caller's to decide on.
-const ATTEMPTS: u32 = 5;
+pub(crate) const ATTEMPTS: u32 = 5;
 
 /// Longer than SQS's longest poll of 20 s.
 const ANSWER_WITHIN: Duration = Duration::from_secs(30);
@@ -22,6 +22,11 @@ const ATTEMPT_WITHIN: Duration = Duration::from_mins(2);
 
 /// The environment's region, credentials and endpoints, as every AWS tool takes them.
 pub async fn load() -> SdkConfig {
+    patient().load().await
+}
+
+/// How patient all clients are.
+fn patient() -> ConfigLoader {
     // Pinned: what a later version does differently is decided on, not met.
     let behaviour = BehaviorVersion::v2026_01_12();
     let timeouts = TimeoutConfig::builder()
@@ -30,11 +35,16 @@ pub async fn load() -> SdkConfig {
         .operation_attempt_timeout(ATTEMPT_WITHIN)
         .build();
     aws_config::defaults(behaviour)
-        // Adaptive: a client that is throttled slows down as a whole.
-        .retry_config(RetryConfig::adaptive().with_max_attempts(ATTEMPTS))
+        .retry_config(RetryConfig::standard().with_max_attempts(ATTEMPTS))
         .timeout_config(timeouts)
-        .load()
-        .await
+}
+
+/// The same patience, with a stand-in for all services.
+#[cfg(test)]
+pub(crate) async fn patient_with(endpoint: &str) -> SdkConfig {
+    use aws_sdk_s3::config::{Credentials, Region};
+    let loader = patient().endpoint_url(endpoint).region(Region::from_static("us-east-1"));
+    loader.credentials_provider(Credentials::new("test", "test", None, None, "tests")).load().await
 }
 
 /// What went wrong in a request to AWS.

@@ -80,4 +80,11 @@ async fn a_scheduled_run_settles_and_replayed_letters_settle_clean() {
     let status = system.bottles(&["status", "--watch"]);
     assert_eq!(status.code, 0, "{status}");
     assert!(status.stdout.contains("0 dead letters"), "{status}");
+
+    // Everybody logged at `debug` all the time.
+    let service = system.log("consumer-ecs.log");
+    assert!(service.contains("\"bottle.digest\"") && service.contains("\"run.id\""), "{service}");
+    for secret in ["/services/secret", "sig=", "Authorization", "Bearer"] {
+        assert!(!service.contains(secret), "{secret} was logged");
+    }
 }

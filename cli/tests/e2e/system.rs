@@ -152,9 +152,13 @@ impl System {
         }
     }
 
+    pub(crate) fn log(&self, name: &str) -> String {
+        std::fs::read_to_string(self.folder.path().join(name)).unwrap_or_default()
+    }
+
     fn logs(&self) -> String {
         let read = |name: &str| {
-            let text = std::fs::read_to_string(self.folder.path().join(name)).unwrap_or_default();
+            let text = self.log(name);
             let from = text.len().saturating_sub(6000);
             let from = (from..=text.len()).find(|at| text.is_char_boundary(*at)).unwrap_or(0);
             format!("--- {name}\n{}", &text[from..])

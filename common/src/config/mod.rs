@@ -99,7 +99,7 @@ variables! {
     SNS_TOPIC "BOTTLES_SNS_TOPIC" "" "" "producer"
         "The ARN of the topic that notifications go to.";
     LOG "BOTTLES_LOG" "warn" "--log" "all"
-        "What is logged: `error`, `warn`, `info`, `debug`, or a filter such as `common::worker=debug`. The services log `info` unless it is set.";
+        "What is logged: `error`, `warn`, `info`, `debug` of this system's own code (of its libraries no more than `warn`), or a filter such as `common::worker=debug`. The services log `info` unless it is set.";
     LOG_FORMAT "BOTTLES_LOG_FORMAT" "text" "--log-format" "all"
         "`text`, or `json`: one object a line. The services log `json` unless it is set.";
 }

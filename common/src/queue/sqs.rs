@@ -440,6 +440,66 @@ mod tests {
         assert!(received == bodies, "what arrived is not what was sent");
     }
 
+    /// A stand-in that refuses: the first request as a whole, then one entry of two.
+    #[tokio::test]
+    async fn what_is_refused_of_a_batch_is_sent_again_by_itself() {
+        use std::sync::{Arc, Mutex};
+
+        use axum::extract::State;
+        use axum::http::StatusCode;
+        use serde_json::{Value, json};
+
+        type Asked = Arc<Mutex<Vec<Vec<String>>>>;
+        async fn answer(State(asked): State<Asked>, body: String) -> (StatusCode, String) {
+            let request: Value = serde_json::from_str(&body).unwrap();
+            let entries = request["Entries"].as_array().unwrap();
+            let text = |entry: &Value| {
+                entry["MessageBody"]
+                    .as_str()
+                    .or(entry["ReceiptHandle"].as_str())
+                    .unwrap_or_default()
+                    .to_owned()
+            };
+            let mut asked = asked.lock().unwrap();
+            asked.push(entries.iter().map(text).collect());
+            if asked.len() == 1 {
+                return (
+                    StatusCode::SERVICE_UNAVAILABLE,
+                    json!({ "__type": "ServiceUnavailable" }).to_string(),
+                );
+            }
+            let (mut successful, mut failed) = (Vec::new(), Vec::new());
+            for entry in entries {
+                let id = &entry["Id"];
+                if asked.len() == 2 && text(entry) == "b" {
+                    failed.push(json!({ "Id": id, "SenderFault": false, "Code": "InternalError" }));
+                } else {
+                    successful.push(json!({ "Id": id, "MessageId": "m", "MD5OfMessageBody": "d" }));
+                }
+            }
+            (StatusCode::OK, json!({ "Successful": successful, "Failed": failed }).to_string())
+        }
+
+        let asked = Asked::default();
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let router = axum::Router::new().fallback(answer).with_state(Arc::clone(&asked));
+        tokio::spawn(async move { axum::serve(listener, router).await });
+        let client = Client::new(&crate::aws::patient_with(&url).await);
+        let queue = Sqs::new(client, format!("{url}/0/q"));
+        let expected = [vec!["a", "b"], vec!["a", "b"], vec!["b"]];
+
+        queue.send(&["a", "b"].map(|body| Outgoing::new(body.to_owned()))).await.unwrap();
+        assert_eq!(*asked.lock().unwrap(), expected);
+        asked.lock().unwrap().clear();
+        let handles = ["a", "b"].map(|handle| Handle(handle.to_owned()));
+        queue.release(&handles, Duration::ZERO).await.unwrap();
+        assert_eq!(*asked.lock().unwrap(), expected);
+        asked.lock().unwrap().clear();
+        queue.acknowledge(&handles).await.unwrap();
+        assert_eq!(*asked.lock().unwrap(), expected);
+    }
+
     #[test]
     fn batches_are_as_full_as_the_service_takes_them() {
         let messages =

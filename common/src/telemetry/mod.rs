@@ -5,6 +5,7 @@ mod json;
 use std::str::FromStr;
 
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::LevelFilter;
 use tracing_subscriber::fmt::format::JsonFields;
 use tracing_subscriber::util::{SubscriberInitExt, TryInitError};
 
@@ -51,7 +52,7 @@ where
     W: for<'a> tracing_subscriber::fmt::MakeWriter<'a> + Send + Sync + 'static,
 {
     let levels = EnvFilter::builder()
-        .parse(filter)
+        .parse(directives(filter))
         .map_err(|_| TelemetryError::Filter { filter: filter.to_owned() })?;
     let builder = tracing_subscriber::fmt().with_env_filter(levels).with_writer(writer);
     match format {
@@ -61,4 +62,29 @@ where
         }
     }
     Ok(())
+}
+
+/// This project's own programs and libraries.
+const OWN: [&str; 5] = ["bottles", "common", "consumer_ecs", "consumer_lambda", "producer"];
+
+/// A level alone is about our own code: what libraries say below `warn` is much,
+/// and may hold what must not be logged, such as the headers of requests. Whoever
+/// wants it names the library.
+fn directives(filter: &str) -> String {
+    let Ok(level) = filter.parse::<LevelFilter>() else { return filter.to_owned() };
+    let own: Vec<_> = OWN.iter().map(|name| format!("{name}={level}")).collect();
+    format!("{},{}", level.min(LevelFilter::WARN), own.join(","))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_level_alone_is_about_our_own_code() {
+        assert!(directives("debug").starts_with("warn,bottles=debug,common=debug"));
+        assert!(directives("error").starts_with("error,bottles=error"));
+        assert!(directives("OFF").starts_with("off,"));
+        assert_eq!(directives("hyper=trace,info"), "hyper=trace,info");
+    }
 }

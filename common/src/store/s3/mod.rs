@@ -14,13 +14,14 @@ use std::fmt::Write as _;
 
 use async_trait::async_trait;
 use aws_config::SdkConfig;
+use aws_config::retry::RetryConfig;
 use aws_sdk_s3::Client;
 use aws_sdk_s3::types::{
     ChecksumAlgorithm, Delete, MetadataDirective, ObjectIdentifier, Tag, Tagging, TaggingDirective,
 };
 use futures_util::{FutureExt, StreamExt, TryStreamExt, stream};
 
-use crate::aws::Fault;
+use crate::aws::{ATTEMPTS, Fault};
 use crate::bottle::{Digest, ObjectKey};
 
 use super::{
@@ -57,7 +58,10 @@ impl S3 {
     /// that speaks as S3 does; the bucket is named in the path there, since few
     /// such have a host name a bucket.
     pub fn new(config: &SdkConfig, location: Location, endpoint: Option<&str>) -> Self {
-        let mut builder = aws_sdk_s3::config::Builder::from(config);
+        // Adaptive: what is throttled is this one bucket, and so the client slows
+        // down as a whole.
+        let retry = RetryConfig::adaptive().with_max_attempts(ATTEMPTS);
+        let mut builder = aws_sdk_s3::config::Builder::from(config).retry_config(retry);
         if let Some(endpoint) = endpoint {
             builder = builder.endpoint_url(endpoint).force_path_style(true);
         }
@@ -405,6 +409,48 @@ mod tests {
         let put =
             store.put(&"_sync/x".parse().unwrap(), Bytes::new().into(), Condition::Always).await.unwrap_err();
         assert!(matches!(put, StoreError::Failed { transient: false, .. }), "{put}");
+    }
+
+    #[tokio::test]
+    async fn a_store_that_asks_for_patience_gets_it_and_one_that_refuses_is_not_asked_again() {
+        use std::sync::Arc;
+        use std::sync::atomic::{AtomicUsize, Ordering};
+
+        use axum::extract::State;
+        use axum::http::{StatusCode, Uri};
+
+        async fn answer(State(asked): State<Arc<AtomicUsize>>, uri: Uri) -> (StatusCode, &'static str) {
+            let nth = asked.fetch_add(1, Ordering::Relaxed);
+            match uri.path().ends_with("denied") {
+                true => {
+                    (StatusCode::FORBIDDEN, "<Error><Code>AccessDenied</Code><Message>no</Message></Error>")
+                }
+                false if nth < 2 => (
+                    StatusCode::SERVICE_UNAVAILABLE,
+                    "<Error><Code>SlowDown</Code><Message>slower</Message></Error>",
+                ),
+                false => (StatusCode::OK, ""),
+            }
+        }
+
+        let asked = Arc::new(AtomicUsize::new(0));
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let router = axum::Router::new().fallback(answer).with_state(Arc::clone(&asked));
+        tokio::spawn(async move { axum::serve(listener, router).await });
+        let config = crate::aws::patient_with(&url).await;
+        let store = S3::new(&config, "s3://team-bottles".parse().unwrap(), Some(&url));
+        let put = |key: &str| {
+            let key: ObjectKey = key.parse().unwrap();
+            let store = &store;
+            async move { store.put(&key, Bytes::from_static(b"{}").into(), Condition::Always).await }
+        };
+        put("_sync/slow").await.unwrap();
+        assert_eq!(asked.swap(0, Ordering::Relaxed), 3);
+        let denied = put("_sync/denied").await.unwrap_err();
+        assert!(matches!(denied, StoreError::Failed { transient: false, .. }), "{denied}");
+        assert!(denied.to_string().contains("s3:PutObject"), "{denied}");
+        assert_eq!(asked.load(Ordering::Relaxed), 1);
     }
 
     #[test]
