@@ -13,7 +13,7 @@ use common::size::ByteSize;
 use common::telemetry::LogFormat;
 use url::Url;
 
-use crate::place::Destination;
+use crate::destination::Destination;
 
 /// A private copy of Homebrew's bottles that `brew` installs from.
 #[derive(Parser)]

@@ -15,8 +15,9 @@ use tokio_util::sync::CancellationToken;
 use url::Url;
 
 use crate::args::{DemoOptions, PipelineOptions, PlaceOptions, SelectionOptions, UpstreamOptions};
+use crate::destination::Destination;
 use crate::output::{self, Exit, Usage, counted, line};
-use crate::place::{Destination, Local};
+use crate::place::Local;
 use crate::sync::{self, Report};
 
 /// Marks a folder as a demo's own, which the next demo may replace.

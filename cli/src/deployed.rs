@@ -17,8 +17,9 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
 use crate::args::{PlaceOptions, StackOptions};
+use crate::destination::Destination;
 use crate::output::Usage;
-use crate::place::{Destination, Local};
+use crate::place::Local;
 
 /// What a verb that looks at a mirror works on.
 pub(crate) struct Target {

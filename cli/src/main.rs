@@ -4,6 +4,7 @@ mod args;
 mod dead_letters;
 mod demo;
 mod deployed;
+mod destination;
 mod output;
 mod place;
 mod plan;

@@ -1,9 +1,7 @@
 //! Where a mirror is, and the pipeline on it: a folder, or a bucket, with the
 //! embedded queues; or a deployed system with its own.
 
-use std::fmt;
 use std::path::{Path, PathBuf};
-use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -23,40 +21,11 @@ use common::store::{Folder, Location, S3, Store};
 use common::worker::{Worker, WorkerSettings};
 
 use crate::args::{PipelineOptions, PlaceOptions, SelectionOptions, UpstreamOptions};
+use crate::destination::Destination;
 use crate::output::Usage;
 
 /// How often a message is received before a passing failure is taken for a lasting one.
 const MOST_RECEIVES: u32 = 5;
-
-/// What `--to` names.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Destination {
-    Folder(PathBuf),
-    Bucket(Location),
-}
-
-impl FromStr for Destination {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        if text.starts_with("s3://") {
-            return text.parse().map(Self::Bucket).map_err(|error| format!("{error}"));
-        }
-        if text.contains("://") {
-            return Err("it takes a folder, s3://BUCKET or s3://BUCKET/PREFIX".to_owned());
-        }
-        Ok(Self::Folder(text.into()))
-    }
-}
-
-impl fmt::Display for Destination {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Folder(path) => path.display().fmt(f),
-            Self::Bucket(location) => location.fmt(f),
-        }
-    }
-}
 
 /// A mirror with embedded queues, opened.
 pub(crate) struct Local {
@@ -212,6 +181,24 @@ pub(crate) fn selection(options: &SelectionOptions) -> anyhow::Result<Selection>
         file.dependencies = false;
     }
     Selection::new(file).map_err(|error| Usage(error.to_string()).into())
+}
+
+/// The selection of the options, if they make one; else the deployed one holds.
+///
+/// It replaces the deployed one whole, and so must say what it is about: a tag
+/// alone would ask for every formula there is.
+pub(crate) fn overriding(options: &SelectionOptions) -> anyhow::Result<Option<SelectionFile>> {
+    let SelectionOptions { selection: file, formula, tag, no_dependencies } = options;
+    let is_given = file.is_some() || !formula.is_empty() || !tag.is_empty() || *no_dependencies;
+    if is_given && file.is_none() && formula.is_empty() {
+        return Err(Usage(
+            "with a deployed system --tag and --no-dependencies need --formula or --selection beside them: \
+             they replace its selection, and would ask for everything (--formula '*' says so)"
+                .to_owned(),
+        )
+        .into());
+    }
+    if is_given { Ok(Some(selection(options)?.file().clone())) } else { Ok(None) }
 }
 
 fn read_selection(path: &Path) -> anyhow::Result<SelectionFile> {

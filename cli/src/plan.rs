@@ -6,9 +6,9 @@ use common::size::ByteSize;
 use serde::Serialize;
 
 use crate::args::{PlaceOptions, PlanOptions};
+use crate::destination::Destination;
 use crate::output::{self, Exit, counted, grouped, line};
-use crate::place::{Destination, Local};
-use crate::run::overriding;
+use crate::place::Local;
 use crate::{deployed, place, progress, stop};
 
 /// How many names of a list are shown.
@@ -62,8 +62,11 @@ async fn of_local(options: &PlanOptions) -> anyhow::Result<PlanReport> {
 /// What the deployed producer would do: it has the path to upstream, and the
 /// selection that counts.
 async fn of_deployed(options: &PlanOptions) -> anyhow::Result<(PlanReport, ByteSize)> {
-    let request =
-        PlanRequest { selection: overriding(&options.selection)?, dry_run: true, no_sizes: options.no_sizes };
+    let request = PlanRequest {
+        selection: place::overriding(&options.selection)?,
+        dry_run: true,
+        no_sizes: options.no_sizes,
+    };
     let answer: PlanAnswer = deployed::invoke(&options.place, &options.stack, &Event::Plan(request)).await?;
     Ok((answer.report, ByteSize(answer.size_threshold)))
 }

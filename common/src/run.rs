@@ -10,7 +10,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::bottle::{InvalidName, ObjectKey, serde_as_text};
-use crate::dead_letter::ByReason;
+use crate::dead_letter::reason::ByReason;
 use crate::store::{Condition, Store, StoreError};
 
 /// A run's name; later runs sort after earlier ones: `20261123T101500123Z-3fa8`.

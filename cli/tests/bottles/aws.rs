@@ -143,6 +143,12 @@ fn a_deployed_system_is_named_by_its_stack_or_by_its_parts() {
     assert!(nothing.stderr.contains("--to") && nothing.stderr.contains("--stack"), "{nothing}");
     let no_function = aws.run(&["run", "--stack", "prod"]).expect(2);
     assert!(no_function.stderr.contains("--producer"), "{no_function}");
+    // A tag alone would replace the deployed selection by everything.
+    for verb in ["run", "plan"] {
+        let everything =
+            aws.run(&[verb, "--stack", "prod", "--producer", "nowhere", "--tag", "arm64_tahoe"]).expect(2);
+        assert!(everything.stderr.contains("--formula"), "{everything}");
+    }
     let absent = aws.run(&["run", "--stack", "prod", "--producer", "nowhere"]).expect(1);
     assert!(absent.stderr.contains("nowhere"), "{absent}");
 }

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::notice::Outline;
+use super::outline::Outline;
 use super::text::{assemble, cut};
 
 /// Characters of a header.

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use super::notice::Outline;
+use super::outline::Outline;
 use super::text::{cut, one_line};
 
 /// Characters of a subject; SNS wants fewer than 100, in ASCII and on one line.

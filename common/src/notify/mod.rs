@@ -11,6 +11,7 @@ mod blocks;
 mod fake;
 mod mail;
 mod notice;
+mod outline;
 mod slack;
 mod text;
 mod topic;

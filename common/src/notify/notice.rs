@@ -6,6 +6,7 @@ use serde_json::Value;
 use crate::clock;
 use crate::run::{Count, Outcome, RunId, RunRecord};
 
+use super::outline::Outline;
 use super::text::{bottles, counted, cut, duration, lines, moment, one_line};
 use super::{Alarm, AlarmState, Mail, blocks, mail};
 
@@ -47,20 +48,6 @@ pub enum Notice {
     },
     /// A CloudWatch alarm changed its state.
     Alarm(Alarm),
-}
-
-/// What a notice says, before it is laid out for a channel.
-pub(super) struct Outline {
-    /// What happened; one line.
-    pub(super) title: String,
-    /// What it means; empty where the title says it.
-    pub(super) lead: String,
-    /// Labels and values, in the order of their weight.
-    pub(super) facts: Vec<(&'static str, String)>,
-    /// Someone else's words, and whose they are.
-    pub(super) quote: Option<(&'static str, String)>,
-    /// The command that looks into it, where someone should.
-    pub(super) command: Option<String>,
 }
 
 impl Notice {
