@@ -51,6 +51,7 @@ const REFUSED: Policy = Policy {
 pub struct Sqs {
     client: Client,
     url: String,
+    /// The last part of the URL, for errors.
     name: String,
 }
 
@@ -59,11 +60,6 @@ impl Sqs {
     pub fn new(client: Client, url: String) -> Self {
         let name = url.rsplit('/').next().unwrap_or_default().to_owned();
         Self { client, url, name }
-    }
-
-    /// The queue's name, the last part of its URL.
-    pub fn name(&self) -> &str {
-        &self.name
     }
 
     fn failed<E>(&self, operation: &'static str, error: &SdkError<E>) -> QueueError

@@ -68,11 +68,6 @@ impl S3 {
         Self { client: Client::from_conf(builder.build()), location }
     }
 
-    /// Where it is.
-    pub fn location(&self) -> &Location {
-        &self.location
-    }
-
     /// Whether the bucket is there and may be listed; the error says what to do.
     pub async fn check(&self) -> Result<(), StoreError> {
         let request = self
