@@ -23,6 +23,7 @@ use common::run::{self, RunRecord};
 use common::service::{self, ServiceError};
 use common::settle::{SettleError, SettleReport, SettleSettings};
 use common::store::StoreError;
+use futures_util::future::join_all;
 use serde_json::Value;
 use tokio::time::Instant;
 
@@ -199,21 +200,23 @@ impl Producer {
             stalled_after: self.settings.stalled_after,
         };
         let report = pipeline.settler(settings).settle().await?;
+        let mut notices = Vec::new();
         for record in &report.settled {
             tracing::info!(run.id = %record.id, "settled");
-            self.notifier.tell(&Notice::RunSettled { record: record.clone() }).await;
+            notices.push(Notice::RunSettled { record: record.clone() });
         }
         for stalled in &report.stalled {
             tracing::warn!(run.id = %stalled.run, bottles = stalled.remaining, "no progress");
             if stalled.is_new {
-                let notice = Notice::RunStalled {
+                notices.push(Notice::RunStalled {
                     run: stalled.run.clone(),
                     remaining: stalled.remaining,
                     since: stalled.since,
-                };
-                self.notifier.tell(&notice).await;
+                });
             }
         }
+        // Together: a channel that doesn't answer is waited for once.
+        join_all(notices.iter().map(|notice| self.notifier.tell(notice))).await;
         let last = run::last_settled(&*pipeline.store).await?;
         self.metrics.settled(&report, last, pipeline.clock.now());
         tracing::info!(
