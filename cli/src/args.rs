@@ -122,14 +122,28 @@ pub(crate) struct PlaceOptions {
     pub(crate) s3_endpoint: Option<Url>,
 }
 
-/// Which deployed system is meant.
-#[derive(Args, Clone, Default, PartialEq, Eq)]
+/// Which deployed system is meant, by its name.
+#[derive(Args, Clone, Default)]
 #[command(next_help_heading = "Deployed system")]
-pub(crate) struct StackOptions {
-    /// The deployment's name: its queues, bucket and functions are looked up
+pub(crate) struct StackOption {
+    /// The deployment's name: its bucket, queues and functions are looked up
     #[arg(long, value_name = "NAME", env = config::ENVIRONMENT.name)]
     pub(crate) stack: Option<String>,
+}
 
+/// The function of a deployed system that plans.
+#[derive(Args, Clone, Default)]
+#[command(next_help_heading = "Deployed system")]
+pub(crate) struct FunctionOption {
+    /// The function that plans, instead of what the stack names
+    #[arg(long, value_name = "FUNCTION", env = config::PRODUCER.name)]
+    pub(crate) producer: Option<String>,
+}
+
+/// The queues of a deployed system.
+#[derive(Args, Clone, Default)]
+#[command(next_help_heading = "Deployed system")]
+pub(crate) struct QueueOptions {
     /// The small queue, instead of what the stack names
     #[arg(long, value_name = "URL", env = config::SMALL_QUEUE.name)]
     pub(crate) small_queue: Option<String>,
@@ -145,11 +159,12 @@ pub(crate) struct StackOptions {
     /// Its dead-letter queue
     #[arg(long, value_name = "URL", env = config::LARGE_DEAD_LETTERS.name)]
     pub(crate) large_dead_letters: Option<String>,
+}
 
-    /// The function that plans
-    #[arg(long, value_name = "FUNCTION", env = config::PRODUCER.name)]
-    pub(crate) producer: Option<String>,
-
+/// The service of a deployed system that drains the large queue.
+#[derive(Args, Clone, Default)]
+#[command(next_help_heading = "Deployed system")]
+pub(crate) struct ServiceOptions {
     /// The cluster of the service that drains the large queue
     #[arg(long, value_name = "CLUSTER", env = config::ECS_CLUSTER.name)]
     pub(crate) ecs_cluster: Option<String>,
@@ -169,10 +184,10 @@ pub(crate) struct RunOptions {
     pub(crate) selection: SelectionOptions,
 
     #[command(flatten)]
-    pub(crate) place: PlaceOptions,
+    pub(crate) stack: StackOption,
 
     #[command(flatten)]
-    pub(crate) stack: StackOptions,
+    pub(crate) function: FunctionOption,
 }
 
 #[derive(Args)]
@@ -193,7 +208,10 @@ pub(crate) struct PlanOptions {
     pub(crate) place: PlaceOptions,
 
     #[command(flatten)]
-    pub(crate) stack: StackOptions,
+    pub(crate) stack: StackOption,
+
+    #[command(flatten)]
+    pub(crate) function: FunctionOption,
 
     #[command(flatten)]
     pub(crate) selection: SelectionOptions,
@@ -257,7 +275,13 @@ pub(crate) struct StatusOptions {
     pub(crate) place: PlaceOptions,
 
     #[command(flatten)]
-    pub(crate) stack: StackOptions,
+    pub(crate) stack: StackOption,
+
+    #[command(flatten)]
+    pub(crate) queues: QueueOptions,
+
+    #[command(flatten)]
+    pub(crate) service: ServiceOptions,
 }
 
 #[derive(Args)]
@@ -304,7 +328,10 @@ pub(crate) struct LetterOptions {
     pub(crate) place: PlaceOptions,
 
     #[command(flatten)]
-    pub(crate) stack: StackOptions,
+    pub(crate) stack: StackOption,
+
+    #[command(flatten)]
+    pub(crate) queues: QueueOptions,
 }
 
 /// What to run, and how to log.

@@ -6,7 +6,7 @@ use common::selection;
 use serde::Serialize;
 
 use crate::args::{DeadLettersOptions, DeadLettersVerb, ReplayOptions};
-use crate::deployed::{self, Target};
+use crate::deployed::{self, Named, Target};
 use crate::output::{self, Exit, Usage, counted, line};
 
 #[derive(Serialize)]
@@ -42,7 +42,8 @@ pub(crate) async fn run(options: DeadLettersOptions) -> anyhow::Result<Exit> {
         DeadLettersVerb::Drop(options) => ("drop", Deed::Drop, options, None),
     };
     let formulae = selection::globs(&options.formula).map_err(|error| Usage(error.to_string()))?;
-    let target = deployed::open(&options.place, &options.stack).await?;
+    let named = Named::new(&options.stack).with_queues(&options.queues);
+    let target = deployed::open(&options.place, named).await?;
     let chosen = |letter: &Letter| {
         let by_reason = options.reason.is_empty() || options.reason.contains(&letter.letter.failure.reason);
         let by_name = options.formula.is_empty()

@@ -16,7 +16,7 @@ use common::store::S3;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
-use crate::args::{PlaceOptions, StackOptions};
+use crate::args::{FunctionOption, PlaceOptions, QueueOptions, ServiceOptions, StackOption};
 use crate::destination::Destination;
 use crate::output::Usage;
 use crate::place::Local;
@@ -32,11 +32,11 @@ pub(crate) struct Target {
     pub(crate) is_deployed: bool,
 }
 
-/// Names of a deployed system, as they are kept in the parameter
-/// `/bottles/NAME`: the same as the services' variables, without their prefix.
-#[derive(Debug, Clone, Default, Deserialize)]
+/// The parts of a deployed system. They are kept in the parameter
+/// `/bottles/NAME`, under the services' variables' names without their prefix.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(default)]
-pub(crate) struct Names {
+struct Parts {
     to: Option<String>,
     small_queue: Option<String>,
     small_dead_letters: Option<String>,
@@ -47,21 +47,79 @@ pub(crate) struct Names {
     ecs_service: Option<String>,
 }
 
+/// A deployed system as the options name it: by its name, by its parts, or both,
+/// and then the parts win.
+pub(crate) struct Named {
+    stack: Option<String>,
+    parts: Parts,
+}
+
 /// A plan takes as long as its function may run, which is 15 minutes at most.
 const ANSWER_WITHIN: Duration = Duration::from_mins(16);
 
 /// How long SQS is asked for more before a queue counts as empty.
 const POLL: Duration = Duration::from_secs(1);
 
-/// Whether the options speak of a deployed system.
-pub(crate) fn is_meant(options: &StackOptions) -> bool {
-    *options != StackOptions::default()
+impl Named {
+    pub(crate) fn new(stack: &StackOption) -> Self {
+        Self { stack: stack.stack.clone(), parts: Parts::default() }
+    }
+
+    pub(crate) fn with_function(mut self, options: &FunctionOption) -> Self {
+        self.parts.producer.clone_from(&options.producer);
+        self
+    }
+
+    pub(crate) fn with_queues(mut self, options: &QueueOptions) -> Self {
+        self.parts.small_queue.clone_from(&options.small_queue);
+        self.parts.small_dead_letters.clone_from(&options.small_dead_letters);
+        self.parts.large_queue.clone_from(&options.large_queue);
+        self.parts.large_dead_letters.clone_from(&options.large_dead_letters);
+        self
+    }
+
+    pub(crate) fn with_service(mut self, options: &ServiceOptions) -> Self {
+        self.parts.ecs_cluster.clone_from(&options.ecs_cluster);
+        self.parts.ecs_service.clone_from(&options.ecs_service);
+        self
+    }
+
+    /// Whether a deployed system is meant at all.
+    pub(crate) fn is_meant(&self) -> bool {
+        self.stack.is_some() || self.parts != Parts::default()
+    }
+
+    /// All parts that are known.
+    async fn find(&self, config: &common::aws::SdkConfig) -> anyhow::Result<Parts> {
+        let Some(name) = &self.stack else { return Ok(self.parts.clone()) };
+        let found = Parts::of_stack(config, name).await?;
+        let Parts {
+            to,
+            small_queue,
+            small_dead_letters,
+            large_queue,
+            large_dead_letters,
+            producer,
+            ecs_cluster,
+            ecs_service,
+        } = self.parts.clone();
+        Ok(Parts {
+            to: to.or(found.to),
+            small_queue: small_queue.or(found.small_queue),
+            small_dead_letters: small_dead_letters.or(found.small_dead_letters),
+            large_queue: large_queue.or(found.large_queue),
+            large_dead_letters: large_dead_letters.or(found.large_dead_letters),
+            producer: producer.or(found.producer),
+            ecs_cluster: ecs_cluster.or(found.ecs_cluster),
+            ecs_service: ecs_service.or(found.ecs_service),
+        })
+    }
 }
 
 /// Opens what the options name: a deployed system, or a mirror with embedded queues.
-pub(crate) async fn open(place: &PlaceOptions, stack: &StackOptions) -> anyhow::Result<Target> {
-    if is_meant(stack) {
-        return open_deployed(place, stack).await;
+pub(crate) async fn open(place: &PlaceOptions, named: Named) -> anyhow::Result<Target> {
+    if named.is_meant() {
+        return open_deployed(place, named).await;
     }
     let Some(to) = &place.to else {
         return Err(Usage("name a mirror with --to, or a deployed system with --stack".to_owned()).into());
@@ -70,9 +128,10 @@ pub(crate) async fn open(place: &PlaceOptions, stack: &StackOptions) -> anyhow::
     Ok(Target { pipeline, named: format!("--to {to}"), ecs: None, is_deployed: false })
 }
 
-async fn open_deployed(place: &PlaceOptions, stack: &StackOptions) -> anyhow::Result<Target> {
+async fn open_deployed(place: &PlaceOptions, mut named: Named) -> anyhow::Result<Target> {
     let config = common::aws::load().await;
-    let known = Names::find(&config, place, stack).await?;
+    named.parts.to = place.to.as_ref().map(ToString::to_string);
+    let known = named.find(&config).await?;
     let missing = |option: &str| {
         Usage(format!(
             "the deployed system's {option} is not known: name it with --{option}, or all of it with --stack"
@@ -109,7 +168,7 @@ async fn open_deployed(place: &PlaceOptions, stack: &StackOptions) -> anyhow::Re
         },
     ];
     let ecs = known.ecs_cluster.as_ref().zip(known.ecs_service.as_ref());
-    let named = match &stack.stack {
+    let named = match &named.stack {
         Some(name) => format!("--stack {name}"),
         None => "with the same options".to_owned(),
     };
@@ -121,30 +180,7 @@ async fn open_deployed(place: &PlaceOptions, stack: &StackOptions) -> anyhow::Re
     })
 }
 
-impl Names {
-    /// The stack's names, and the options' in their stead.
-    async fn find(
-        config: &common::aws::SdkConfig,
-        place: &PlaceOptions,
-        stack: &StackOptions,
-    ) -> anyhow::Result<Self> {
-        let found = match &stack.stack {
-            Some(name) => Self::of_stack(config, name).await?,
-            None => Self::default(),
-        };
-        let chosen = |option: &Option<String>, found: Option<String>| option.clone().or(found);
-        Ok(Self {
-            to: place.to.as_ref().map(ToString::to_string).or(found.to),
-            small_queue: chosen(&stack.small_queue, found.small_queue),
-            small_dead_letters: chosen(&stack.small_dead_letters, found.small_dead_letters),
-            large_queue: chosen(&stack.large_queue, found.large_queue),
-            large_dead_letters: chosen(&stack.large_dead_letters, found.large_dead_letters),
-            producer: chosen(&stack.producer, found.producer),
-            ecs_cluster: chosen(&stack.ecs_cluster, found.ecs_cluster),
-            ecs_service: chosen(&stack.ecs_service, found.ecs_service),
-        })
-    }
-
+impl Parts {
     async fn of_stack(config: &common::aws::SdkConfig, name: &str) -> anyhow::Result<Self> {
         let parameter = format!("/bottles/{name}");
         let request = aws_sdk_ssm::Client::new(config).get_parameter().name(&parameter);
@@ -166,13 +202,9 @@ impl Names {
 }
 
 /// Has the producer do something, and waits for its answer.
-pub(crate) async fn invoke<T: DeserializeOwned>(
-    place: &PlaceOptions,
-    stack: &StackOptions,
-    event: &Event,
-) -> anyhow::Result<T> {
+pub(crate) async fn invoke<T: DeserializeOwned>(named: &Named, event: &Event) -> anyhow::Result<T> {
     let config = common::aws::load().await;
-    let Some(function) = Names::find(&config, place, stack).await?.producer else {
+    let Some(function) = named.find(&config).await?.producer else {
         return Err(Usage(
             "name the deployed system with --stack, or its function with --producer".to_owned(),
         )

@@ -6,6 +6,7 @@ use common::size::ByteSize;
 use serde::Serialize;
 
 use crate::args::{PlaceOptions, PlanOptions};
+use crate::deployed::Named;
 use crate::destination::Destination;
 use crate::output::{self, Exit, counted, grouped, line};
 use crate::place::Local;
@@ -22,8 +23,9 @@ struct Answer<'a> {
 }
 
 pub(crate) async fn run(options: PlanOptions) -> anyhow::Result<Exit> {
-    let (report, size_threshold) = if deployed::is_meant(&options.stack) {
-        of_deployed(&options).await?
+    let named = Named::new(&options.stack).with_function(&options.function);
+    let (report, size_threshold) = if named.is_meant() {
+        of_deployed(&named, &options).await?
     } else {
         (of_local(&options).await?, options.size_threshold)
     };
@@ -61,13 +63,13 @@ async fn of_local(options: &PlanOptions) -> anyhow::Result<PlanReport> {
 
 /// What the deployed producer would do: it has the path to upstream, and the
 /// selection that counts.
-async fn of_deployed(options: &PlanOptions) -> anyhow::Result<(PlanReport, ByteSize)> {
+async fn of_deployed(named: &Named, options: &PlanOptions) -> anyhow::Result<(PlanReport, ByteSize)> {
     let request = PlanRequest {
         selection: place::overriding(&options.selection)?,
         dry_run: true,
         no_sizes: options.no_sizes,
     };
-    let answer: PlanAnswer = deployed::invoke(&options.place, &options.stack, &Event::Plan(request)).await?;
+    let answer: PlanAnswer = deployed::invoke(named, &Event::Plan(request)).await?;
     Ok((answer.report, ByteSize(answer.size_threshold)))
 }
 

@@ -3,13 +3,15 @@
 use common::invocation::{Event, PlanAnswer, PlanRequest};
 
 use crate::args::RunOptions;
+use crate::deployed::Named;
 use crate::output::{self, Exit, line};
 use crate::{deployed, place, plan};
 
 pub(crate) async fn run(options: RunOptions) -> anyhow::Result<Exit> {
-    let RunOptions { json, selection, place: at, stack } = options;
+    let RunOptions { json, selection, stack, function } = options;
+    let named = Named::new(&stack).with_function(&function);
     let request = PlanRequest { selection: place::overriding(&selection)?, ..PlanRequest::default() };
-    let answer: PlanAnswer = deployed::invoke(&at, &stack, &Event::Plan(request)).await?;
+    let answer: PlanAnswer = deployed::invoke(&named, &Event::Plan(request)).await?;
     if json {
         output::json(&answer)?;
     } else {

@@ -13,7 +13,7 @@ use common::size::ByteSize;
 use serde::Serialize;
 
 use crate::args::StatusOptions;
-use crate::deployed::{self, Target};
+use crate::deployed::{self, Named, Target};
 use crate::output::{self, Exit, counted, grouped, line};
 use crate::stop;
 
@@ -62,7 +62,8 @@ struct OpenRunStatus {
 }
 
 pub(crate) async fn run(options: StatusOptions) -> anyhow::Result<Exit> {
-    let target = deployed::open(&options.place, &options.stack).await?;
+    let named = Named::new(&options.stack).with_queues(&options.queues).with_service(&options.service);
+    let target = deployed::open(&options.place, named).await?;
     if options.watch {
         return watch(&target, &options).await;
     }
