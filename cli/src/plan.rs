@@ -73,9 +73,10 @@ async fn of_deployed(named: &Named, options: &PlanOptions) -> anyhow::Result<(Pl
     Ok((answer.report, ByteSize(answer.size_threshold)))
 }
 
-/// A plan with formulae left out is not the whole plan.
+/// A plan with formulae left out is not the whole plan, whether they could not be
+/// planned or a deployed producer's time was up before them.
 pub(crate) fn exit(report: &PlanReport) -> Exit {
-    if report.problems.is_empty() { Exit::Done } else { Exit::Failed }
+    if report.problems.is_empty() && report.complete { Exit::Done } else { Exit::Failed }
 }
 
 fn describe(report: &PlanReport, no_sizes: bool) {
@@ -107,6 +108,9 @@ fn describe(report: &PlanReport, no_sizes: bool) {
         ));
     }
     remarks(report);
+    if !report.complete {
+        line("\nThe producer's time was up before the end of the catalogue: this is not all.");
+    }
 }
 
 /// What a plan put on the queues of a deployed system.
@@ -120,7 +124,7 @@ pub(crate) fn describe_queued(report: &PlanReport) {
     }
     describe(report, false);
     if !report.complete {
-        line("\nTime ran out before the end of the catalogue: the next plan goes on from there.");
+        line("The next plan goes on from there.");
     }
 }
 
@@ -161,5 +165,26 @@ fn list<T>(title: &str, items: impl ExactSizeIterator<Item = T>, describe: impl 
     }
     if count > SHOWN {
         line(format_args!("  and {} more (--json shows all)", grouped((count - SHOWN) as u64)));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_plan_that_is_not_whole_is_no_success() {
+        let report = |complete: bool, problems: &str| -> PlanReport {
+            let text = format!(
+                r#"{{"run":null,"unchanged":false,"complete":{complete},"formulae":2,"bottles":2,"selected":2,
+                "held":0,"queued":0,"dead":0,"small":{{"bottles":1,"bytes":9}},"large":{{"bottles":0,"bytes":0}},
+                "unsized_bottles":0,"outside_limits":0,"added":[],"missing":[],"unmatched":[],"skipped":[],
+                "problems":{problems}}}"#
+            );
+            serde_json::from_str(&text).unwrap()
+        };
+        assert_eq!(exit(&report(true, "[]")), Exit::Done);
+        assert_eq!(exit(&report(false, "[]")), Exit::Failed);
+        assert_eq!(exit(&report(true, r#"[{"formula":"wget","why":"?"}]"#)), Exit::Failed);
     }
 }
