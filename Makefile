@@ -13,6 +13,8 @@ help:
 
 test:
 	cargo test --workspace --locked
+	scripts/test-deploy.sh
+	scripts/test-terraform.sh
 
 packages:
 	scripts/build-lambda-packages.sh

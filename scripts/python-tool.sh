@@ -4,14 +4,18 @@
 #
 #   scripts/python-tool.sh emulator       # ministack, which stands in for AWS in the tests
 #   scripts/python-tool.sh cargo-lambda   # builds packages that run on Lambda
+#   scripts/python-tool.sh checkov        # looks for mistakes in terraform/
+#   scripts/python-tool.sh awscli         # what deploy.sh calls, where its tests lack it
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
 case "${1-}" in
 emulator) packages=("ministack==1.5.33") ;;
 cargo-lambda) packages=("cargo-lambda==1.9.2" "ziglang==0.15.2") ;;
+checkov) packages=("checkov==3.3.30") ;;
+awscli) packages=("awscli==1.46.3") ;;
 *)
-    echo "usage: $0 emulator|cargo-lambda" >&2
+    echo "usage: $0 emulator|cargo-lambda|checkov|awscli" >&2
     exit 2
     ;;
 esac

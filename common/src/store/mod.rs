@@ -154,6 +154,12 @@ pub struct ObjectMeta {
 /// An object's tags: at most ten on S3.
 pub type Tags = BTreeMap<String, String>;
 
+/// The tag, key and value, of a bottle that upstream dropped: the bucket's
+/// lifecycle rule expires what has it. S3 counts the rule's days from an object's
+/// last write and not from its tagging, so whoever tags a bottle writes it anew.
+/// <https://docs.aws.amazon.com/AmazonS3/latest/userguide/intro-lifecycle-rules.html>
+pub const SUPERSEDED: (&str, &str) = ("superseded", "true");
+
 /// An object that could not be read or written.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {

@@ -13,6 +13,7 @@ const NTHS: u64 = 3;
 
 mod batches;
 mod bytes;
+mod contract;
 mod dead_letters;
 mod faults;
 mod fixture;
