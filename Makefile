@@ -1,9 +1,10 @@
 # What is done with this repository, by name. `make` alone lists it.
-.PHONY: help test e2e packages check fmt demo bench deny
+.PHONY: help test e2e e2e-deploy packages check fmt demo bench deny
 
 help:
 	@echo "make test    all tests"
 	@echo "make e2e     the deployed system, in an emulator of AWS"
+	@echo "make e2e-deploy  the same, deployed by Terraform to the emulator"
 	@echo "make packages  what Lambda runs, in build/"
 	@echo "make check   format, lints, documentation: warnings are errors"
 	@echo "make fmt     format the code"
@@ -21,7 +22,11 @@ packages:
 
 e2e: packages
 	cargo test --workspace --locked --no-run
-	cargo test --workspace --locked --test e2e -- --ignored --nocapture
+	cargo test --workspace --locked --test e2e a_scheduled_run -- --ignored --nocapture
+
+e2e-deploy: packages
+	cargo test --workspace --locked --no-run
+	cargo test --workspace --locked --test e2e an_applied_stage -- --ignored --nocapture
 
 check:
 	cargo fmt --all --check

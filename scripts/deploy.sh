@@ -630,9 +630,8 @@ deploy() {
         esac
     fi
     step "Applying"
+    # It prints the outputs at its end.
     tf apply -input=false "$work/plan"
-    step "Deployed"
-    tf output
 }
 
 destroy_all() {

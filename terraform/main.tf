@@ -115,7 +115,8 @@ locals {
     },
   )
 
-  selection = var.selection == "" ? "tags = ${jsonencode(var.target_platforms)}\n" : var.selection
+  platforms = length(var.target_platforms) == 0 ? "# everything\n" : "tags = ${jsonencode(var.target_platforms)}\n"
+  selection = var.selection == "" ? local.platforms : var.selection
 }
 
 module "network" {
@@ -266,7 +267,7 @@ module "ecs" {
 
 module "autoscaling" {
   source = "./modules/autoscaling"
-  count  = var.enable_ecs_autoscaling ? 1 : 0
+  count  = var.aws_is_emulated ? 0 : 1
 
   name             = local.name
   cluster_name     = module.ecs.cluster_name
@@ -312,10 +313,11 @@ module "notifications" {
 module "monitoring" {
   source = "./modules/monitoring"
 
-  name          = local.name
-  context       = local.context
-  enable_alarms = var.enable_cloudwatch_alarms
-  topic_arn     = module.notifications.topic_arn
+  name           = local.name
+  context        = local.context
+  enable_alarms  = var.enable_cloudwatch_alarms
+  enable_queries = !var.aws_is_emulated
+  topic_arn      = module.notifications.topic_arn
   queue_names = {
     small                  = module.sqs.queues["small"].name
     large                  = module.sqs.queues["large"].name

@@ -84,8 +84,8 @@ variable "target_platforms" {
   nullable    = false
 
   validation {
-    condition     = alltrue([for tag in var.target_platforms : can(regex("^[a-z0-9_]+$", tag))])
-    error_message = "target_platforms takes bottle tags, such as arm64_tahoe, ventura or x86_64_linux."
+    condition     = alltrue([for tag in var.target_platforms : can(regex("^[a-z0-9_]+$", tag)) && tag != "all"])
+    error_message = "target_platforms takes the clients' bottle tags, such as arm64_tahoe, ventura or x86_64_linux. No client is on all; its bottles come with every platform."
   }
 }
 
@@ -705,10 +705,10 @@ variable "ecs_enable_container_insights" {
   nullable    = false
 }
 
-variable "enable_ecs_autoscaling" {
-  description = "Whether tasks follow the queue's depth. Without, a plan still raises their number and nobody takes them away: for emulators of AWS, which lack Application Auto Scaling."
+variable "aws_is_emulated" {
+  description = "Whether this is an emulator of AWS, as in the project's tests. What emulators lack is left out then: Application Auto Scaling, so that tasks are added by plans and never taken away, and saved queries."
   type        = bool
-  default     = true
+  default     = false
   nullable    = false
 }
 

@@ -9,14 +9,14 @@ mod selection;
 use std::sync::Arc;
 use std::time::Duration;
 
-use aws_lambda_events::event::sns::SnsEvent;
+use aws_lambda_events::event::sns::{SnsEvent, SnsMessage};
 use common::aws::SdkConfig;
 use common::config::Settings;
 use common::ecs::{self, EcsError, EcsService, Raised};
 use common::invocation::{Event, PlanAnswer, PlanRequest};
 use common::message::Lane;
 use common::metrics::Metrics;
-use common::notify::{Alarm, AlarmState, Notice, Notifier, Slack, SlackError, Topic};
+use common::notify::{Alarm, AlarmState, Notice, Notifier, SOURCE, Slack, SlackError, Topic};
 use common::pipeline::Pipeline;
 use common::plan::{Mode, PlanError, PlanReport, PlanSettings};
 use common::run::{self, RunRecord};
@@ -228,20 +228,29 @@ impl Producer {
         Ok(report)
     }
 
-    /// Passes alarms on to Slack. The topic's e-mail subscribers have them, and so
-    /// do our own notices, which are no alarms.
+    /// Passes on to Slack what others sent to the topic: CloudWatch its alarms,
+    /// Budgets its warnings. Its e-mail subscribers have them. Our own notices are
+    /// marked, and Slack has had them.
     async fn pass_on(&self, event: SnsEvent) -> Result<(), ProducerError> {
-        for record in event.records {
-            match Alarm::parse(&record.sns.message) {
+        for SnsMessage { message, message_attributes, subject, message_id, .. } in
+            event.records.into_iter().map(|record| record.sns)
+        {
+            if message_attributes.get("source").is_some_and(|source| source.value == SOURCE) {
+                tracing::debug!(message.id = message_id, "one of our own");
+                continue;
+            }
+            let notice = match Alarm::parse(&message) {
                 // Every new alarm does this once; it is no recovery.
                 Some(alarm)
                     if alarm.state == AlarmState::Ok
-                        && alarm.previous == Some(AlarmState::InsufficientData) => {}
-                Some(alarm) => {
-                    self.notifier.tell_slack(&Notice::Alarm(alarm)).await.map_err(ProducerError::Alarm)?;
+                        && alarm.previous == Some(AlarmState::InsufficientData) =>
+                {
+                    continue;
                 }
-                None => tracing::debug!(message.id = record.sns.message_id, "no alarm"),
-            }
+                Some(alarm) => Notice::Alarm(alarm),
+                None => Notice::Other { subject, text: message },
+            };
+            self.notifier.tell_slack(&notice).await.map_err(ProducerError::Alarm)?;
         }
         Ok(())
     }

@@ -144,6 +144,20 @@ run "names_that_users_know" {
   }
 }
 
+run "everything" {
+  command = plan
+
+  variables {
+    target_platforms = []
+  }
+
+  # An empty list of tags would be refused by the producer.
+  assert {
+    condition     = !strcontains(aws_s3_object.selection.content, "tags")
+    error_message = "no platform at all is mirrored"
+  }
+}
+
 run "a_selection_of_ones_own" {
   command = apply
 

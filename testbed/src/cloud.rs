@@ -12,7 +12,7 @@ use aws_sdk_lambda::types::{Environment, FunctionCode, FunctionResponseType, Run
 use aws_sdk_scheduler::types::{FlexibleTimeWindow, FlexibleTimeWindowMode, Target};
 use aws_sdk_sqs::types::{MessageAttributeValue, QueueAttributeName};
 
-use crate::Emulator;
+use crate::{Bucket, Emulator};
 
 /// What a deployed system has, in an emulator of its own.
 pub struct Cloud {
@@ -104,34 +104,19 @@ impl Cloud {
         self.emulator.environment().into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
     }
 
+    /// The bucket.
+    pub fn bucket(&self) -> Bucket {
+        Bucket::new(&self.config, BUCKET)
+    }
+
     /// All keys that begin with `prefix`, each with its size.
     pub async fn keys(&self, prefix: &str) -> anyhow::Result<BTreeMap<String, u64>> {
-        let mut keys = BTreeMap::new();
-        let mut pages = aws_sdk_s3::Client::new(&self.config)
-            .list_objects_v2()
-            .bucket(BUCKET)
-            .prefix(prefix)
-            .into_paginator()
-            .send();
-        while let Some(page) = pages.next().await {
-            for object in page?.contents() {
-                let size = u64::try_from(object.size().unwrap_or(0))?;
-                keys.insert(object.key().unwrap_or_default().to_owned(), size);
-            }
-        }
-        Ok(keys)
+        self.bucket().keys(prefix).await
     }
 
     /// An object's bytes; `None` if it is not there.
     pub async fn object(&self, key: &str) -> anyhow::Result<Option<Vec<u8>>> {
-        let request = aws_sdk_s3::Client::new(&self.config).get_object().bucket(BUCKET).key(key);
-        match request.send().await {
-            Ok(output) => Ok(Some(output.body.collect().await?.to_vec())),
-            Err(error) if error.raw_response().is_some_and(|response| response.status().as_u16() == 404) => {
-                Ok(None)
-            }
-            Err(error) => Err(error.into()),
-        }
+        self.bucket().object(key).await
     }
 
     /// Writes an object as someone else would, who knows no rules.

@@ -80,6 +80,11 @@ impl Emulator {
         aws_config_for(&self.url())
     }
 
+    /// What leads an SDK's client to it, in another region.
+    pub fn config_in(&self, region: &'static str) -> SdkConfig {
+        self.config().into_builder().region(Region::from_static(region)).build()
+    }
+
     /// The environment that leads any AWS client to it.
     pub fn environment(&self) -> [(&'static str, String); 7] {
         [

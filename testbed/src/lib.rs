@@ -28,6 +28,8 @@
 //! # }
 //! ```
 
+#[cfg(feature = "emulator")]
+mod bucket;
 pub mod catalogue;
 #[cfg(feature = "emulator")]
 mod cloud;
@@ -46,6 +48,8 @@ mod signed;
 mod sync;
 pub mod upstream;
 
+#[cfg(feature = "emulator")]
+pub use bucket::Bucket;
 pub use catalogue::{BottleSpec, FormulaSpec, Spec};
 #[cfg(feature = "emulator")]
 pub use cloud::{Cloud, Function, MOST_RECEIVES};

@@ -3,11 +3,11 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use serde_json::Value;
 use testbed::{Cloud, Emulator, Function, Spec, Upstream};
 
+use crate::operator::{self, Operator};
 use crate::slack::Slack;
 
 const STACK: &str = "bottles-e2e";
@@ -16,15 +16,10 @@ const SECRET: &str = "bottles/slack";
 pub(crate) struct System {
     pub(crate) upstream: Upstream,
     pub(crate) slack: Slack,
+    pub(crate) operator: Operator,
     cloud: Cloud,
     service: Child,
     folder: tempfile::TempDir,
-}
-
-pub(crate) struct Output {
-    pub(crate) code: i32,
-    pub(crate) stdout: String,
-    stderr: String,
 }
 
 impl System {
@@ -76,20 +71,8 @@ impl System {
             .stderr(log)
             .spawn()
             .unwrap();
-        Self { upstream, slack, cloud, service, folder }
-    }
-
-    /// The digests of the bottles that upstream has wrong.
-    pub(crate) fn planted(&self) -> Vec<String> {
-        let planted = Spec::demo_planted();
-        let expected = self.upstream.expected();
-        [planted.wrong_hash, planted.not_found]
-            .iter()
-            .map(|(formula, tag)| {
-                let found = expected.iter().find(|bottle| bottle.formula == *formula && bottle.tag == *tag);
-                found.unwrap().digest.clone()
-            })
-            .collect()
+        let operator = Operator { stack: STACK.to_owned(), environment: cloud.environment() };
+        Self { upstream, slack, operator, cloud, service, folder }
     }
 
     /// How many keys upstream's bottles have in a mirror.
@@ -97,59 +80,9 @@ impl System {
         self.upstream.expected().into_iter().map(|bottle| bottle.key).collect::<BTreeSet<_>>().len()
     }
 
-    /// The operator's command on this system.
-    pub(crate) fn bottles(&self, arguments: &[&str]) -> Output {
-        let output = Command::new(env!("CARGO_BIN_EXE_bottles"))
-            .args(arguments)
-            .args(["--stack", STACK])
-            .env_clear()
-            .envs(self.cloud.environment())
-            .stdin(Stdio::null())
-            .output()
-            .unwrap();
-        let text = |bytes| String::from_utf8(bytes).unwrap();
-        Output {
-            code: output.status.code().unwrap(),
-            stdout: text(output.stdout),
-            stderr: text(output.stderr),
-        }
-    }
-
-    /// Looks at the status until it is as it should be.
-    pub(crate) fn wait_for(&self, what: &str, within: Duration, is_so: impl Fn(&Value) -> bool) {
-        let begun = Instant::now();
-        loop {
-            let output = self.bottles(&["status", "--json"]);
-            let status: Value = serde_json::from_str(&output.stdout).unwrap_or_else(|_| panic!("{output}"));
-            if is_so(&status) {
-                println!("{what}: {:.0} s", begun.elapsed().as_secs_f64());
-                return;
-            }
-            assert!(begun.elapsed() < within, "{what} did not come: {status}\n{}", self.logs());
-            std::thread::sleep(Duration::from_secs(1));
-        }
-    }
-
-    /// The bucket holds upstream's bottles but `missing`, to the byte, and the
-    /// image indexes of all that has one.
+    /// The bucket holds upstream's bottles but `missing`.
     pub(crate) async fn assert_bucket(&self, missing: &[String]) {
-        let expected = self.upstream.expected();
-        let mut keys: BTreeSet<String> = BTreeSet::new();
-        for bottle in expected.iter().filter(|bottle| !missing.contains(&bottle.digest)) {
-            keys.insert(bottle.key.clone());
-            keys.insert(format!("v2/homebrew/core/{}/manifests/{}", bottle.image, bottle.image_tag));
-        }
-        let found: BTreeSet<String> = self.cloud.keys("v2/").await.unwrap().into_keys().collect();
-        assert_eq!(found, keys);
-        for bottle in &expected {
-            let object = self.cloud.object(&bottle.key).await.unwrap();
-            let content = self.upstream.content(&bottle.digest).filter(|_| keys.contains(&bottle.key));
-            assert!(object == content, "{} has other bytes", bottle.key);
-            let index = format!("v2/homebrew/core/{}/manifests/{}", bottle.image, bottle.image_tag);
-            if let Some(object) = self.cloud.object(&index).await.unwrap() {
-                assert!(object == self.upstream.index_bytes(&bottle.formula), "{index} has other bytes");
-            }
-        }
+        operator::assert_bucket(&self.cloud.bucket(), &self.upstream, missing).await;
     }
 
     pub(crate) fn log(&self, name: &str) -> String {
@@ -177,22 +110,8 @@ impl Drop for System {
     }
 }
 
-impl Output {
-    /// What was printed, if it ended with `code`.
-    pub(crate) fn json(&self, code: i32) -> Value {
-        assert_eq!(self.code, code, "{self}");
-        serde_json::from_str(&self.stdout).unwrap_or_else(|error| panic!("{error}: {self}"))
-    }
-}
-
-impl std::fmt::Display for Output {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "exit code {}\n{}\n{}", self.code, self.stdout, self.stderr)
-    }
-}
-
 /// The service's program stands beside the command's.
-fn service_program() -> PathBuf {
+pub(crate) fn service_program() -> PathBuf {
     let program = Path::new(env!("CARGO_BIN_EXE_bottles")).with_file_name("consumer-ecs");
     assert!(program.is_file(), "{} is not built: make e2e does it", program.display());
     program

@@ -2,8 +2,9 @@
 //!
 //! A [`Notice`] says what happened. [`Notifier::tell`] sends it to both places
 //! and never fails: a run that is done is not undone because Slack is not there.
-//! What CloudWatch sends to the same topic is read by [`Alarm::parse`] and goes
-//! to Slack alone, by [`Notifier::tell_slack`]: the topic's subscribers have it.
+//! What others send to the same topic, CloudWatch's alarms ([`Alarm::parse`]) and
+//! the rest, goes to Slack alone, by [`Notifier::tell_slack`]: the topic's
+//! subscribers have it.
 
 mod alarm;
 mod blocks;

@@ -48,6 +48,13 @@ pub enum Notice {
     },
     /// A CloudWatch alarm changed its state.
     Alarm(Alarm),
+    /// Somebody else sent something to the topic: AWS Budgets, a person.
+    Other {
+        /// Its subject, where it has one.
+        subject: Option<String>,
+        /// What it says, any length.
+        text: String,
+    },
 }
 
 impl Notice {
@@ -59,6 +66,7 @@ impl Notice {
             Self::RunStalled { .. } => "run-stalled",
             Self::ProducerFailed { .. } => "producer-failed",
             Self::Alarm(_) => "alarm",
+            Self::Other { .. } => "other",
         }
     }
 
@@ -102,6 +110,13 @@ impl Notice {
                 command: status(),
             },
             Self::Alarm(alarm) => alarmed(alarm, status()),
+            Self::Other { subject, text } => Outline {
+                title: subject.clone().unwrap_or_else(|| "Sent to the topic".to_owned()),
+                lead: String::new(),
+                facts: Vec::new(),
+                quote: Some(("Message", text.clone())),
+                command: None,
+            },
         };
         outline.title = one_line(&outline.title);
         outline.lead = cut(&lines(&outline.lead), LONGEST_QUOTE);
@@ -248,6 +263,17 @@ mod tests {
         assert_told(&notice, &["Run settled with 3 dead letters", "2 not-found", "1 wrong-digest", command]);
         assert_told(&notice, &["1 formula that"]);
         assert_eq!(rendered(&notice).1.subject, "[bottles prod] Run settled with 3 dead letters");
+    }
+
+    #[test]
+    fn what_others_send_is_quoted_whole_and_within_bounds() {
+        let subject = "AWS Budgets: team has exceeded your alert threshold".to_owned();
+        let text = "Actual cost: $80.01\nBudget: $100".to_owned();
+        let notice = Notice::Other { subject: Some(subject.clone()), text };
+        assert_told(&notice, &[&subject, "Actual cost: $80.01", "Budget: $100"]);
+        let notice = Notice::Other { subject: None, text: "x".repeat(50_000) };
+        assert_told(&notice, &["Sent to the topic", "xxx"]);
+        assert!(rendered(&notice).0.len() < 5_000, "all of it was told");
     }
 
     #[test]

@@ -10,7 +10,6 @@ use common::invocation::{Event, PlanRequest, SettleRequest};
 use common::manifest::{DEAD_LETTER_RETENTION, QUEUE_RETENTION};
 use common::message::Lane;
 use common::metrics::{METRICS, NAMESPACE};
-use common::notify::SOURCE;
 use common::registry::StatusClass;
 use common::store::SUPERSEDED;
 use serde_json::{Value, json};
@@ -60,7 +59,6 @@ fn contract() -> Value {
         "queue_retention_seconds": QUEUE_RETENTION.as_secs(),
         "dead_letter_retention_seconds": DEAD_LETTER_RETENTION.as_secs(),
         "superseded_tag": { "key": SUPERSEDED.0, "value": SUPERSEDED.1 },
-        "notice_source": SOURCE,
     })
 }
 

@@ -21,5 +21,6 @@ mod flaky;
 mod readme;
 mod real_catalogue;
 mod settling;
+mod terraform;
 mod upstream;
 mod writers;

@@ -59,14 +59,18 @@ async fn messages_that_are_gone_are_noticed_and_planned_again() {
 }
 
 /// An event as SNS sends it to a function.
-fn record(message: &str) -> String {
+fn record(message: &str, source: Option<&str>) -> String {
+    let attributes = source.map_or_else(
+        || serde_json::json!({}),
+        |source| serde_json::json!({ "source": { "Type": "String", "Value": source } }),
+    );
     serde_json::json!({ "Records": [{
         "EventSource": "aws:sns", "EventVersion": "1.0", "EventSubscriptionArn": "arn:aws:sns:us-east-1:0:t:s",
         "Sns": {
             "Type": "Notification", "MessageId": "m", "TopicArn": "arn:aws:sns:us-east-1:0:t", "Subject": "s",
             "Message": message, "Timestamp": "2026-01-01T00:00:00.000Z", "SignatureVersion": "1",
             "Signature": "s", "SigningCertUrl": "https://example.com", "UnsubscribeUrl": "https://example.com",
-            "MessageAttributes": {},
+            "MessageAttributes": attributes,
         },
     }] })
     .to_string()
@@ -80,16 +84,20 @@ async fn an_alarm_needs_neither_bucket_nor_queue_and_our_own_notices_go_no_furth
     let without = [("BOTTLES_TO", ""), ("BOTTLES_SMALL_QUEUE", ""), ("BOTTLES_SLACK_SECRET", "slack")];
     let system = System::start(Spec::uniform(1, 1, 5_000, &["all"]), &without).await;
     let heard = system.start_slack("slack").await;
-    system.invoke(&record(ALARM), Duration::from_mins(1)).await.unwrap();
+    system.invoke(&record(ALARM, None), Duration::from_mins(1)).await.unwrap();
     assert_eq!(heard.lock().unwrap().len(), 1);
     assert!(heard.lock().unwrap()[0].contains("dead letters"), "{heard:?}");
     // Our own notices; and what every new alarm does once.
-    system.invoke(&record("Run settled"), Duration::from_mins(1)).await.unwrap();
+    system.invoke(&record("Run settled", Some("bottles")), Duration::from_mins(1)).await.unwrap();
+    system.invoke(&record(ALARM, Some("bottles")), Duration::from_mins(1)).await.unwrap();
     let new = ALARM
         .replace("\"ALARM\"", "\"OK\"")
         .replace("\"OldStateValue\":\"OK\"", "\"OldStateValue\":\"INSUFFICIENT_DATA\"");
-    system.invoke(&record(&new), Duration::from_mins(1)).await.unwrap();
+    system.invoke(&record(&new, None), Duration::from_mins(1)).await.unwrap();
     assert_eq!(heard.lock().unwrap().len(), 1, "{heard:?}");
+    // What is no alarm is passed on as it is: a budget that is used up.
+    system.invoke(&record("Actual cost: $80.01", None), Duration::from_mins(1)).await.unwrap();
+    assert!(heard.lock().unwrap()[1].contains("Actual cost: $80.01"), "{heard:?}");
     assert!(system.notices().await.is_empty());
 }
 
@@ -98,7 +106,7 @@ async fn an_alarm_that_can_not_be_passed_on_is_an_error_and_a_run_is_not_failed_
     // There is no such secret.
     let slack = [("BOTTLES_SLACK_SECRET", "slack")];
     let system = System::start(Spec::uniform(1, 1, 5_000, &["all"]), &slack).await;
-    let error = system.invoke(&record(ALARM), Duration::from_mins(1)).await.unwrap_err().to_string();
+    let error = system.invoke(&record(ALARM, None), Duration::from_mins(1)).await.unwrap_err().to_string();
     assert!(error.contains("slack"), "{error}");
     assert_eq!(system.plan().await["report"]["small"]["bottles"], 1);
 }

@@ -157,7 +157,7 @@ resource "aws_cloudfront_distribution" "this" {
   viewer_certificate {
     cloudfront_default_certificate = var.acm_certificate_arn == null
     acm_certificate_arn            = var.acm_certificate_arn
-    # With its own certificate CloudFront takes no other value than TLSv1:
+    # With its own certificate CloudFront sets TLSv1, whatever is said here; saying so keeps plans empty:
     # https://docs.aws.amazon.com/cloudfront/latest/APIReference/API_ViewerCertificate.html
     minimum_protocol_version = var.acm_certificate_arn == null ? "TLSv1" : "TLSv1.2_2021"
     ssl_support_method       = var.acm_certificate_arn == null ? null : "sni-only"

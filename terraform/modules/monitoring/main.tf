@@ -333,7 +333,7 @@ locals {
 }
 
 resource "aws_cloudwatch_query_definition" "this" {
-  for_each = local.queries
+  for_each = { for name, query in local.queries : name => query if var.enable_queries }
 
   name            = "${var.name}/${each.key}"
   log_group_names = each.value.groups

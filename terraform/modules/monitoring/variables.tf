@@ -27,6 +27,13 @@ variable "enable_alarms" {
   nullable    = false
 }
 
+variable "enable_queries" {
+  description = "Whether queries of CloudWatch Logs Insights are saved."
+  type        = bool
+  default     = true
+  nullable    = false
+}
+
 variable "topic_arn" {
   description = "The topic that alarms go to."
   type        = string

@@ -155,7 +155,7 @@ resource "aws_vpc_endpoint" "s3" {
       },
       {
         # ECR keeps the layers of images in a bucket of its own, one a region. Without it no task starts:
-        # https://docs.aws.amazon.com/AmazonECR/latest/userguide/vpc-endpoints.html#ecr-setting-up-s3-gateway
+        # https://docs.aws.amazon.com/AmazonECR/latest/userguide/vpc-endpoints.html
         Sid       = "ReadLayersOfImages"
         Effect    = "Allow"
         Principal = "*"

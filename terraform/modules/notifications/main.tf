@@ -1,5 +1,4 @@
 locals {
-  contract  = jsondecode(file("${path.module}/../../contract.json"))
   topic_arn = "arn:${var.context.partition}:sns:${var.context.region}:${var.context.account_id}:${var.name}"
   slack     = var.enable_slack ? 1 : 0
 
@@ -129,17 +128,18 @@ resource "aws_secretsmanager_secret_version" "slack" {
   secret_string_wo_version = var.slack_webhook_version
 }
 
-# Alarms go to Slack by a function. The producer's own notices are marked, and
-# have gone there already.
+# What others send goes to Slack by a function: alarms, the budget. It leaves out
+# the producer's own notices, which are marked and have gone there already. Not by
+# a filter policy: that an attribute is absent matches only where another one is
+# there, and an alarm has none.
+# https://docs.aws.amazon.com/sns/latest/dg/string-value-matching.html
 
 resource "aws_sns_topic_subscription" "alarms" {
   count = local.slack
 
-  topic_arn           = aws_sns_topic.this.arn
-  protocol            = "lambda"
-  endpoint            = var.alarms_function.arn
-  filter_policy_scope = "MessageAttributes"
-  filter_policy       = jsonencode({ source = [{ "anything-but" = [local.contract.notice_source] }, { exists = false }] })
+  topic_arn = aws_sns_topic.this.arn
+  protocol  = "lambda"
+  endpoint  = var.alarms_function.arn
 
   depends_on = [aws_lambda_permission.alarms]
 }

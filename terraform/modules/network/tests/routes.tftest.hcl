@@ -77,7 +77,7 @@ run "without_nat_tasks_run_in_public_subnets" {
   }
 
   assert {
-    condition     = length(aws_nat_gateway.this) == 0 && length(aws_eip.nat) == 0 && length(output.nat_gateway_public_ips) == 0
+    condition     = length(aws_nat_gateway.this) == 0 && length(aws_eip.nat) == 0 && length(output.nat_gateway_public_ips) == 0 && length(output.nat_gateway_ids) == 0
     error_message = "Without NAT nothing is billed for it: no gateway, no address."
   }
 
@@ -140,6 +140,7 @@ run "each_zone_has_a_nat_of_its_own" {
   assert {
     condition = (
       length(aws_nat_gateway.this) == 3 && length(aws_eip.nat) == 3 && length(output.nat_gateway_public_ips) == 3 &&
+      output.nat_gateway_ids == [for zone in var.availability_zones : aws_nat_gateway.this[zone].id] &&
       alltrue([for zone, gateway in aws_nat_gateway.this :
       gateway.subnet_id == aws_subnet.public[zone].id && gateway.allocation_id == aws_eip.nat[zone].id])
     )
