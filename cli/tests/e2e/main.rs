@@ -67,7 +67,7 @@ async fn a_scheduled_run_settles_and_replayed_letters_settle_clean() {
         status["dead_letters"] == 0
             && status["queued"]["bottles"] == 0
             && status["open_runs"].as_array().is_some_and(Vec::is_empty)
-            && status["held"]["bottles"] == system.keys() as u64
+            && status["held"]["bottles"] == operator::keys(&system.upstream) as u64
     });
     system.assert_bucket(&[]).await;
     assert!(system.slack.said("Run settled"), "{:?}", system.slack.heard());
@@ -78,7 +78,7 @@ async fn a_scheduled_run_settles_and_replayed_letters_settle_clean() {
     let plan = system.operator.bottles(&["plan", "--json"]).json(0);
     assert_eq!(
         (&plan["held"], &plan["small"]["bottles"]),
-        (&(system.keys() as u64).into(), &0.into()),
+        (&(operator::keys(&system.upstream) as u64).into(), &0.into()),
         "{plan}"
     );
     let status = system.operator.bottles(&["status", "--watch"]);
@@ -136,6 +136,7 @@ async fn an_applied_stage_mirrors_by_itself_and_is_destroyed_without_a_trace() {
         status["dead_letters"] == 0
             && status["queued"]["bottles"] == 0
             && status["open_runs"].as_array().is_some_and(Vec::is_empty)
+            && status["held"]["bottles"] == operator::keys(&deployment.upstream) as u64
     });
     operator::assert_bucket(&deployment.bucket(), &deployment.upstream, &[]).await;
     assert!(deployment.slack.said("Run settled"), "{:?}", deployment.slack.heard());

@@ -67,6 +67,11 @@ pub(crate) fn planted(upstream: &Upstream) -> Vec<String> {
         .collect()
 }
 
+/// How many keys upstream's bottles have in a mirror.
+pub(crate) fn keys(upstream: &Upstream) -> usize {
+    upstream.expected().into_iter().map(|bottle| bottle.key).collect::<BTreeSet<_>>().len()
+}
+
 /// The bucket holds upstream's bottles but `missing`, to the byte, and the image
 /// indexes of all that has one.
 pub(crate) async fn assert_bucket(bucket: &Bucket, upstream: &Upstream, missing: &[String]) {

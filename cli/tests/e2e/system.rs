@@ -1,6 +1,5 @@
 //! The deployed system, in an emulator.
 
-use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
@@ -73,11 +72,6 @@ impl System {
             .unwrap();
         let operator = Operator { stack: STACK.to_owned(), environment: cloud.environment() };
         Self { upstream, slack, operator, cloud, service, folder }
-    }
-
-    /// How many keys upstream's bottles have in a mirror.
-    pub(crate) fn keys(&self) -> usize {
-        self.upstream.expected().into_iter().map(|bottle| bottle.key).collect::<BTreeSet<_>>().len()
     }
 
     /// The bucket holds upstream's bottles but `missing`.

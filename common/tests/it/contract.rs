@@ -53,8 +53,8 @@ fn contract() -> Value {
         "upstream_classes": StatusClass::ALL.map(StatusClass::as_str),
         "variables": variables,
         "events": {
-            "plan": event(Event::Plan(PlanRequest::default())),
-            "settle": event(Event::Settle(SettleRequest::default())),
+            "plan": event(&Event::Plan(PlanRequest::default())),
+            "settle": event(&Event::Settle(SettleRequest::default())),
         },
         "queue_retention_seconds": QUEUE_RETENTION.as_secs(),
         "dead_letter_retention_seconds": DEAD_LETTER_RETENTION.as_secs(),
@@ -75,10 +75,10 @@ fn readers(services: &str) -> Vec<&'static str> {
 }
 
 /// What the scheduler sends: the least that means it.
-fn event(event: Event) -> Value {
-    let value = serde_json::to_value(&event).unwrap();
+fn event(event: &Event) -> Value {
+    let value = serde_json::to_value(event).unwrap();
     let action = &value["action"];
     let least = json!({ "action": action });
-    assert_eq!(serde_json::from_value::<Event>(least.clone()).unwrap(), event);
+    assert_eq!(serde_json::from_value::<Event>(least.clone()).unwrap(), *event);
     least
 }

@@ -205,7 +205,6 @@ resource "aws_cloudwatch_log_resource_policy" "stopped_tasks" {
       Principal = { Service = ["delivery.logs.amazonaws.com", "events.amazonaws.com"] }
       Action    = ["logs:CreateLogStream", "logs:PutLogEvents"]
       Resource  = "${local.stopped_tasks_log_group_arn}:*"
-      Condition = { StringEquals = { "aws:SourceAccount" = var.context.account_id } }
     }]
   })
 }

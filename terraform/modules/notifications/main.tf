@@ -7,8 +7,6 @@ locals {
   # https://docs.aws.amazon.com/sns/latest/dg/sns-key-management.html
   own_key     = var.kms_key_arn == "" ? 1 : 0
   kms_key_arn = var.kms_key_arn == "" ? one(aws_kms_key.this[*].arn) : var.kms_key_arn
-
-  of_this_account = { StringEquals = { "aws:SourceAccount" = var.context.account_id } }
 }
 
 resource "aws_kms_key" "this" {
@@ -19,6 +17,8 @@ resource "aws_kms_key" "this" {
   deletion_window_in_days = 7
 
   # In a key's policy the resource is the key itself: AWS knows no other than "*".
+  # Whose alarms and budgets may publish is the topic's policy: AWS doesn't say
+  # that CloudWatch names their account when it uses the key.
   policy = jsonencode({
     Version = "2012-10-17"
     Statement = [
@@ -35,7 +35,6 @@ resource "aws_kms_key" "this" {
         Principal = { Service = ["budgets.amazonaws.com", "cloudwatch.amazonaws.com"] }
         Action    = ["kms:Decrypt", "kms:GenerateDataKey*"]
         Resource  = "*"
-        Condition = local.of_this_account
       },
     ]
   })
@@ -65,10 +64,7 @@ resource "aws_sns_topic_policy" "this" {
         Principal = { Service = "cloudwatch.amazonaws.com" }
         Action    = "sns:Publish"
         Resource  = local.topic_arn
-        Condition = {
-          StringEquals = { "aws:SourceAccount" = var.context.account_id }
-          ArnLike      = { "aws:SourceArn" = "arn:${var.context.partition}:cloudwatch:${var.context.region}:${var.context.account_id}:alarm:${var.name}-*" }
-        }
+        Condition = { ArnLike = { "aws:SourceArn" = "arn:${var.context.partition}:cloudwatch:${var.context.region}:${var.context.account_id}:alarm:${var.name}-*" } }
       },
       {
         Sid       = "BudgetsPublish"
@@ -76,7 +72,7 @@ resource "aws_sns_topic_policy" "this" {
         Principal = { Service = "budgets.amazonaws.com" }
         Action    = "sns:Publish"
         Resource  = local.topic_arn
-        Condition = local.of_this_account
+        Condition = { StringEquals = { "aws:SourceAccount" = var.context.account_id } }
       },
       {
         Sid       = "OnlyOverTls"

@@ -328,7 +328,6 @@ resource "aws_iam_role" "replication" {
       Effect    = "Allow"
       Principal = { Service = "s3.amazonaws.com" }
       Action    = "sts:AssumeRole"
-      Condition = { StringEquals = { "aws:SourceAccount" = var.context.account_id } }
     }]
   })
 }

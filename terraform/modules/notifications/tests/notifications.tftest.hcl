@@ -47,21 +47,29 @@ run "policies_are_for_this_account_and_topic" {
   command = apply
 
   assert {
-    condition = alltrue([
-      for statement in jsondecode(aws_sns_topic_policy.this.policy).Statement :
-      statement.Resource == "arn:aws:sns:eu-west-1:123456789012:bottles-test" && (statement.Effect == "Deny" || try(statement.Condition.StringEquals["aws:SourceAccount"] == "123456789012", false))
-    ])
-    error_message = "somebody else may publish, or to something else"
+    condition = { for statement in jsondecode(aws_sns_topic_policy.this.policy).Statement : statement.Sid => statement.Condition if statement.Effect == "Allow" } == {
+      AlarmsPublish  = { ArnLike = { "aws:SourceArn" = "arn:aws:cloudwatch:eu-west-1:123456789012:alarm:bottles-test-*" } }
+      BudgetsPublish = { StringEquals = { "aws:SourceAccount" = "123456789012" } }
+    }
+    error_message = "somebody else may publish"
   }
 
   assert {
-    condition     = [for statement in jsondecode(aws_kms_key.this[0].policy).Statement : statement.Sid] == ["TheAccountDecides", "AlarmsAndBudgetsPublish"]
+    condition     = alltrue([for statement in jsondecode(aws_sns_topic_policy.this.policy).Statement : statement.Resource == "arn:aws:sns:eu-west-1:123456789012:bottles-test" && statement.Action == "sns:Publish"])
+    error_message = "more than publishing to the topic is allowed"
+  }
+
+  assert {
+    condition = { for statement in jsondecode(aws_kms_key.this[0].policy).Statement : statement.Sid => statement.Principal } == {
+      TheAccountDecides       = { AWS = "arn:aws:iam::123456789012:root" }
+      AlarmsAndBudgetsPublish = { Service = ["budgets.amazonaws.com", "cloudwatch.amazonaws.com"] }
+    }
     error_message = "somebody else may use the key"
   }
 
   assert {
-    condition     = jsondecode(aws_kms_key.this[0].policy).Statement[1].Condition.StringEquals["aws:SourceAccount"] == "123456789012" && aws_kms_key.this[0].enable_key_rotation
-    error_message = "services of other accounts may use the key, or it never changes"
+    condition     = aws_kms_key.this[0].enable_key_rotation
+    error_message = "the key never changes"
   }
 }
 
