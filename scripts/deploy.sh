@@ -459,13 +459,24 @@ settle_state_bucket() {
     step "State: settling the bucket $state_bucket"
     state_bucket_call put-public-access-block --public-access-block-configuration \
         BlockPublicAcls=true,IgnorePublicAcls=true,BlockPublicPolicy=true,RestrictPublicBuckets=true
-    state_bucket_call put-bucket-encryption --server-side-encryption-configuration \
-        '{"Rules":[{"ApplyServerSideEncryptionByDefault":{"SSEAlgorithm":"AES256"}}]}'
+    # Its name is as general as others use it: a key or a policy that somebody
+    # else gave it stays.
+    case $(state_bucket_ask get-bucket-encryption) in
+        *aws:kms*) ;;
+        *)
+            state_bucket_call put-bucket-encryption --server-side-encryption-configuration \
+                '{"Rules":[{"ApplyServerSideEncryptionByDefault":{"SSEAlgorithm":"AES256"}}]}'
+            ;;
+    esac
     # A state that was overwritten or deleted by mistake can be had back.
     state_bucket_call put-bucket-versioning --versioning-configuration Status=Enabled
     local arn=arn:$partition:s3:::$state_bucket
-    state_bucket_call put-bucket-policy --policy \
-        '{"Version":"2012-10-17","Statement":[{"Sid":"TlsOnly","Effect":"Deny","Principal":"*","Action":"s3:*","Resource":["'"$arn"'","'"$arn"'/*"],"Condition":{"Bool":{"aws:SecureTransport":"false"}}}]}'
+    local policy='{"Version":"2012-10-17","Statement":[{"Sid":"TlsOnly","Effect":"Deny","Principal":"*","Action":"s3:*","Resource":["'"$arn"'","'"$arn"'/*"],"Condition":{"Bool":{"aws:SecureTransport":"false"}}}]}'
+    case $(state_bucket_ask get-bucket-policy) in
+        *NoSuchBucketPolicy* | *TlsOnly*) state_bucket_call put-bucket-policy --policy "$policy" ;;
+        *aws:SecureTransport*) ;;
+        *) step "State: $state_bucket has a policy of its own, which stays; it does not refuse plain HTTP" ;;
+    esac
 }
 
 state_bucket_call() {
@@ -478,6 +489,11 @@ state_bucket_call() {
     aws s3api "${verb[@]}" --region "$region" --bucket "$state_bucket" \
         --expected-bucket-owner "$account" "$@" >/dev/null ||
         die "the state's bucket $state_bucket can't be settled (${verb[*]}): the same command goes on from here once that is possible"
+}
+
+# What S3 answers, an error too.
+state_bucket_ask() {
+    aws s3api "$1" --region "$region" --bucket "$state_bucket" --expected-bucket-owner "$account" 2>&1 || true
 }
 
 initialise() {
@@ -663,19 +679,20 @@ explain_destroy() {
     local bucket
     lookup s3_force_destroy
     if [ "$value" = true ]; then
-        bucket="the bucket with all its bottles (s3_force_destroy is true)"
+        bucket="the bucket with all its bottles, and its replica if there is one
+    (s3_force_destroy is true)"
     else
-        bucket="the bucket, if it is empty. s3_force_destroy is not true, so AWS refuses to delete
-    a bucket that has objects, and Terraform stops there; what it has deleted by
-    then is gone. Empty the bucket first, or set s3_force_destroy = true and deploy
-    that before you destroy"
+        bucket="the bucket, and its replica if there is one, if they are empty.
+    s3_force_destroy is not true, so AWS refuses to delete a bucket that has
+    objects, and Terraform stops there; what it has deleted by then is gone. Set
+    s3_force_destroy = true and deploy that before you destroy"
     fi
     step "$full_name in account $account, $region is to be deleted:"
     cat <<TEXT
   - $bucket
   - the queues, with all messages and dead letters in them
   - the logs, the functions, the service, its images, and everything else of it
-Kept: the state's bucket $state_bucket, and the replica of the bottles if there is one.
+Kept: the state's bucket $state_bucket.
 KMS keys are only scheduled for deletion, and a secret is kept for its recovery
 window: until those are over both can be had back.
 TEXT

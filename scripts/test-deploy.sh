@@ -106,6 +106,11 @@ case "$1 ${2-}" in
             exit 254
         }
         ;;
+    "s3api get-bucket-encryption") [ ! -f "$world/key" ] || echo '{"SSEAlgorithm": "aws:kms"}' ;;
+    "s3api get-bucket-policy")
+        [ -f "$world/policy" ] || { echo "An error occurred (NoSuchBucketPolicy)" >&2; exit 254; }
+        cat "$world/policy"
+        ;;
     "s3api create-bucket") touch "$world/bucket" ;;
     "s3api put-bucket-versioning") [ ! -f "$world/versioning-fails" ] || { echo "AccessDenied" >&2; exit 254; } ;;
     "ecr describe-images")
@@ -591,6 +596,18 @@ settled_again() {
 }
 it "a bucket that is there is settled each time" settled_again
 
+of_others() {
+    touch "$world/key"
+    echo '{"Sid":"OurAuditorsRead"}' >"$world/policy"
+    deploy -e dev -i
+    exits 0
+    never_calls "put-bucket-encryption"
+    never_calls "put-bucket-policy"
+    says "does not refuse plain HTTP"
+    calls "put-bucket-versioning --region eu-west-1 --bucket $state --expected-bucket-owner 111122223333 --versioning-configuration Status=Enabled"
+}
+it "a key and a policy that others gave the bucket stay" of_others
+
 interrupted() {
     rm "$world/bucket"
     touch "$world/versioning-fails"
@@ -1016,7 +1033,7 @@ destroy_approved() {
     tfvars <<<'s3_force_destroy = true'
     deploy -e dev -d -a
     exits 0
-    says "the bucket with all its bottles (s3_force_destroy is true)"
+    says "the bucket with all its bottles, and its replica"
     calls "-var ecs_container_image=111122223333.dkr.ecr.eu-west-1.amazonaws.com/homebrew-bottles-sync-dev:not-built-yet"
     calls_in_order "plan -destroy" "apply -input=false $tmp"
     never_calls build-lambda

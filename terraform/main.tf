@@ -130,6 +130,7 @@ module "network" {
   private_subnet_cidrs    = var.private_subnet_cidrs
   nat                     = var.enable_nat_gateway ? (var.nat_gateway_per_availability_zone ? "per-zone" : "single") : "none"
   interface_endpoints     = var.interface_endpoints
+  task_egress_ports       = var.ecs_egress_ports
   s3_bucket_arns          = [local.bucket_arn]
   enable_flow_logs        = var.enable_flow_logs
   flow_log_retention_days = var.log_retention_days

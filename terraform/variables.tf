@@ -181,7 +181,7 @@ variable "upstream_allow_hosts" {
 
   validation {
     condition     = alltrue([for host in var.upstream_allow_hosts : can(regex("^[A-Za-z0-9.-]+(:[0-9]+)?$", host))])
-    error_message = "upstream_allow_hosts takes hosts such as bottles.example.com or 10.0.0.7:8080."
+    error_message = "upstream_allow_hosts takes hosts such as bottles.example.com or proxy.example.com:8443."
   }
 }
 
@@ -271,6 +271,18 @@ variable "nat_gateway_per_availability_zone" {
   nullable    = false
 }
 
+variable "ecs_egress_ports" {
+  description = "The TCP ports that tasks may connect to; further ones for a proxy of upstream_rewrite, upstream_allow_hosts or HTTPS_PROXY."
+  type        = list(number)
+  default     = [443]
+  nullable    = false
+
+  validation {
+    condition     = contains(var.ecs_egress_ports, 443) && alltrue([for port in var.ecs_egress_ports : port >= 1 && port <= 65535])
+    error_message = "ecs_egress_ports takes ports, 443 among them: AWS and upstream are reached by it."
+  }
+}
+
 variable "interface_endpoints" {
   description = "AWS services that tasks reach by endpoints in the VPC, each paid for by the hour and zone: ecr.api, ecr.dkr, logs, sqs, secretsmanager. S3 has one always, and it is free."
   type        = set(string)
@@ -299,8 +311,8 @@ variable "s3_bucket_name" {
   nullable    = false
 
   validation {
-    condition     = var.s3_bucket_name == "" || can(regex("^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$", var.s3_bucket_name))
-    error_message = "s3_bucket_name takes 3 to 63 small letters, digits, - and ."
+    condition     = var.s3_bucket_name == "" || can(regex("^[a-z0-9][a-z0-9-]{1,61}[a-z0-9]$", var.s3_bucket_name))
+    error_message = "s3_bucket_name takes 3 to 63 small letters, digits and -; no dots, with which S3's certificate does not fit its host name."
   }
 }
 
@@ -474,7 +486,7 @@ variable "lambda_architecture" {
 }
 
 variable "lambda_orchestrator_timeout" {
-  description = "How long plan and settle may run, in seconds. A longer plan is gone on with by the next."
+  description = "How long plan and settle may run, in seconds. A longer plan is gone on with by lambda_max_retry_attempts more."
   type        = number
   default     = 900
   nullable    = false

@@ -68,6 +68,7 @@ async fn of_deployed(named: &Named, options: &PlanOptions) -> anyhow::Result<(Pl
         selection: place::overriding(&options.selection)?,
         dry_run: true,
         no_sizes: options.no_sizes,
+        ..PlanRequest::default()
     };
     let answer: PlanAnswer = deployed::invoke(named, &Event::Plan(request)).await?;
     Ok((answer.report, ByteSize(answer.size_threshold)))

@@ -30,6 +30,10 @@ pub struct PlanRequest {
     pub dry_run: bool,
     /// In a dry run, count bottles and don't read the image indexes for bytes.
     pub no_sizes: bool,
+    /// Fail if the time does not suffice for the whole catalogue: whoever asks
+    /// tries again, and that goes on from there. The scheduler asks so, which
+    /// would come back in a week otherwise.
+    pub whole: bool,
 }
 
 /// Nothing more to say.

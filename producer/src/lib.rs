@@ -54,6 +54,11 @@ pub enum ProducerError {
     /// No plan could be made.
     #[error(transparent)]
     Plan(#[from] PlanError),
+    /// The time did not suffice. What was planned is queued.
+    #[error(
+        "the time did not suffice for the whole catalogue: {0} bottles are queued, and the next plan goes on from there"
+    )]
+    Incomplete(u64),
     /// Planned and queued, but nobody was called to work on it.
     #[error("the plan is made, but {0}")]
     Scale(#[from] ScaleError),
@@ -109,8 +114,10 @@ impl Producer {
             Event::Plan(request) => {
                 let is_dry = request.dry_run;
                 let outcome = self.plan(request, deadline).await;
+                // One that will be gone on with by the next try is no news yet.
                 if let Err(error) = &outcome
                     && !is_dry
+                    && !matches!(error, ProducerError::Incomplete(_))
                 {
                     let notice = Notice::ProducerFailed { action: "plan", error: error.to_string() };
                     self.notifier.tell(&notice).await;
@@ -155,6 +162,9 @@ impl Producer {
         // Last: what fails here is tried again by the retry of the whole, which
         // finds nothing else to do.
         let tasks = self.raise(&pipeline, &report).await?;
+        if request.whole && !report.complete {
+            return Err(ProducerError::Incomplete(report.total().bottles));
+        }
         Ok(PlanAnswer::new(report, self.settings.size_threshold, tasks))
     }
 

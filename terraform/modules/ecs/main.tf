@@ -124,6 +124,9 @@ resource "aws_ecs_service" "this" {
   task_definition = aws_ecs_task_definition.this.arn
   desired_count   = 0
 
+  # Other weights of Spot are a new deployment then, and no new service.
+  force_new_deployment = true
+
   enable_ecs_managed_tags = true
   propagate_tags          = "SERVICE"
 
@@ -148,7 +151,7 @@ resource "aws_ecs_service" "this" {
     assign_public_ip = var.assign_public_ip
   }
 
-  # A broken image is taken back by itself.
+  # A broken image is taken back by itself, where tasks run when it is deployed.
   deployment_circuit_breaker {
     enable   = true
     rollback = true
@@ -172,7 +175,7 @@ locals {
 
 resource "aws_cloudwatch_event_rule" "stopped_tasks" {
   name        = "${var.name}-stopped-tasks"
-  description = "Tasks of ${local.service_name} that could not start, or whose container ended by itself."
+  description = "Tasks of ${local.service_name} that could not start, whose container ended by itself, or that were not healthy."
 
   # Scaling in, deployments and Spot's interruptions have other codes.
   # https://docs.aws.amazon.com/AmazonECS/latest/APIReference/API_Task.html
@@ -183,7 +186,11 @@ resource "aws_cloudwatch_event_rule" "stopped_tasks" {
       clusterArn = [local.cluster_arn]
       group      = ["service:${local.service_name}"]
       lastStatus = ["STOPPED"]
-      stopCode   = ["EssentialContainerExited", "TaskFailedToStart"]
+      "$or" = [
+        { stopCode = ["EssentialContainerExited", "TaskFailedToStart"] },
+        # The scheduler's code, as for scaling in, but its own words.
+        { stoppedReason = [{ prefix = "Task failed" }] },
+      ]
     }
   })
 }

@@ -163,9 +163,15 @@ resource "aws_lambda_function_event_invoke_config" "this" {
   maximum_retry_attempts       = each.value.retries
   maximum_event_age_in_seconds = each.value.event_age
 
-  destination_config {
-    on_failure {
-      destination = aws_sqs_queue.failures.arn
+  # A settle that failed is mended by the next one: kept, it would be an alarm
+  # until somebody empties the queue. settle-errors tells of those that go on.
+  dynamic "destination_config" {
+    for_each = each.key == "settle" ? [] : [aws_sqs_queue.failures.arn]
+
+    content {
+      on_failure {
+        destination = destination_config.value
+      }
     }
   }
 }

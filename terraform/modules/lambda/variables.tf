@@ -119,7 +119,7 @@ variable "producer_memory_mb" {
 }
 
 variable "producer_timeout_seconds" {
-  description = "How long plan and settle may run, in seconds. A plan that takes longer is gone on with by the next one."
+  description = "How long plan and settle may run, in seconds. A plan that takes longer fails, and is gone on with by Lambda's retries."
   type        = number
   default     = 900
   nullable    = false

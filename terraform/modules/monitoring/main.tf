@@ -40,7 +40,7 @@ locals {
       stat       = "Maximum"
       period     = 60
       threshold  = 0
-      text       = "A plan, a settle or an alarm for Slack failed for good; the queue ${var.queue_names.failures} says why."
+      text       = "A plan or an alarm for Slack failed for good; the queue ${var.queue_names.failures} says why."
     }
     scheduler-dead-letters = {
       namespace  = "AWS/SQS"

@@ -183,11 +183,13 @@ resource "aws_security_group" "tasks" {
 # this one rule covers them. DNS needs none: security groups don't filter what goes to the VPC's resolver:
 # https://docs.aws.amazon.com/vpc/latest/userguide/vpc-security-groups.html
 resource "aws_vpc_security_group_egress_rule" "tasks_https" {
+  for_each = toset([for port in var.task_egress_ports : tostring(port)])
+
   security_group_id = aws_security_group.tasks.id
-  description       = "HTTPS to upstream and to AWS."
+  description       = each.key == "443" ? "HTTPS to upstream and to AWS." : "To a proxy of upstream."
   ip_protocol       = "tcp"
-  from_port         = 443
-  to_port           = 443
+  from_port         = tonumber(each.key)
+  to_port           = tonumber(each.key)
   cidr_ipv4         = "0.0.0.0/0"
 }
 

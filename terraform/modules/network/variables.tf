@@ -217,3 +217,15 @@ variable "flow_log_retention_days" {
     error_message = "flow_log_retention_days must be one of the retentions of CloudWatch Logs: 1, 3, 5, 7, 14, 30, 60, 90, 120, 150, 180, 365, 400, 545, 731, 1096, 1827, 2192, 2557, 2922, 3288 or 3653."
   }
 }
+
+variable "task_egress_ports" {
+  description = "TCP ports that tasks may connect to, anywhere: 443, and that of a proxy of upstream where there is one."
+  type        = list(number)
+  default     = [443]
+  nullable    = false
+
+  validation {
+    condition     = contains(var.task_egress_ports, 443) && alltrue([for port in var.task_egress_ports : port >= 1 && port <= 65535])
+    error_message = "task_egress_ports takes ports, 443 among them: AWS and upstream are reached by it."
+  }
+}

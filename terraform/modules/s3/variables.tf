@@ -15,8 +15,8 @@ variable "bucket_name" {
   nullable    = false
 
   validation {
-    condition     = can(regex("^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$", var.bucket_name))
-    error_message = "bucket_name takes 3 to 63 small letters, digits, - and ., and begins and ends with a letter or digit."
+    condition     = can(regex("^[a-z0-9][a-z0-9-]{1,61}[a-z0-9]$", var.bucket_name))
+    error_message = "bucket_name takes 3 to 63 small letters, digits and -, and begins and ends with a letter or digit; no dots, with which S3's certificate does not fit its host name."
   }
 }
 

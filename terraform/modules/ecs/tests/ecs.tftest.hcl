@@ -146,7 +146,10 @@ run "tasks_that_stop_abnormally_are_counted_and_told_why" {
   command = apply
 
   assert {
-    condition     = toset(jsondecode(aws_cloudwatch_event_rule.stopped_tasks.event_pattern).detail.stopCode) == toset(["EssentialContainerExited", "TaskFailedToStart"])
+    condition = jsondecode(aws_cloudwatch_event_rule.stopped_tasks.event_pattern).detail["$or"] == [
+      { stopCode = ["EssentialContainerExited", "TaskFailedToStart"] },
+      { stoppedReason = [{ prefix = "Task failed" }] },
+    ]
     error_message = "scaling in or Spot's interruptions count as abnormal, or failures don't"
   }
 

@@ -24,14 +24,10 @@ run "tasks_let_nothing_in_and_only_https_out" {
   command = apply
 
   assert {
-    condition = (
-      aws_vpc_security_group_egress_rule.tasks_https.security_group_id == aws_security_group.tasks.id &&
-      aws_vpc_security_group_egress_rule.tasks_https.ip_protocol == "tcp" &&
-      aws_vpc_security_group_egress_rule.tasks_https.from_port == 443 &&
-      aws_vpc_security_group_egress_rule.tasks_https.to_port == 443 &&
-      aws_vpc_security_group_egress_rule.tasks_https.cidr_ipv4 == "0.0.0.0/0" &&
-      output.task_security_group_id == aws_security_group.tasks.id
-    )
+    condition = [
+      for rule in aws_vpc_security_group_egress_rule.tasks_https :
+      "${rule.ip_protocol} ${rule.from_port}-${rule.to_port} ${rule.cidr_ipv4} ${rule.security_group_id == aws_security_group.tasks.id}"
+    ] == ["tcp 443-443 0.0.0.0/0 true"] && output.task_security_group_id == aws_security_group.tasks.id
     error_message = "Tasks go out by TCP 443, to anywhere."
   }
 
@@ -128,4 +124,27 @@ run "flow_logs_write_to_their_group_alone" {
     )
     error_message = "Only the flow logs service takes the role, and only for this account and region."
   }
+}
+
+run "a_proxy_has_its_port" {
+  command = plan
+
+  variables {
+    task_egress_ports = [443, 8443]
+  }
+
+  assert {
+    condition     = keys(aws_vpc_security_group_egress_rule.tasks_https) == ["443", "8443"]
+    error_message = "Tasks reach the proxy, and nothing else besides."
+  }
+}
+
+run "tasks_reach_aws" {
+  command = plan
+
+  variables {
+    task_egress_ports = [8443]
+  }
+
+  expect_failures = [var.task_egress_ports]
 }
