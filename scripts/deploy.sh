@@ -19,7 +19,8 @@ missing, shows the plan, asks, and applies it.
   -a, --auto-approve          apply without asking
   -d, --destroy               delete what is deployed; with -p show what that is
   -i, --init-only             make the state's bucket, initialise Terraform, stop
-  -v, --validate-only         check the format and the configuration; takes no AWS
+  -v, --validate-only         check the format and the configuration; takes no AWS,
+                              and no -e
       --build                 build the packages for Lambda even if they are there
       --confirm-destroy-prod  what -a -d takes besides where ENV is prod
   -h, --help                  this text
@@ -169,7 +170,7 @@ parse_options() {
 
     case $environment in
         dev | staging | prod) ;;
-        "") refuse_with_usage "-e is missing: dev, staging or prod" ;;
+        "") [ -n "$validate_only" ] || refuse_with_usage "-e is missing: dev, staging or prod" ;;
         *) refuse_with_usage "-e is dev, staging or prod, not $environment" ;;
     esac
     local only
