@@ -199,3 +199,34 @@ fn stages_set_variables_that_there_are() {
         }
     }
 }
+
+/// A statement about all resources is one too many, but where AWS knows no other:
+/// a key's own policy, and the token of the registry. The tests of the modules hold
+/// the statements; this holds that no file has another one.
+#[test]
+fn all_resources_are_meant_where_aws_knows_no_other() {
+    let mut found = BTreeSet::new();
+    for folder in modules().into_iter().chain([terraform()]) {
+        let path = folder.join("main.tf");
+        for line in fs::read_to_string(&path).unwrap().lines().map(str::trim) {
+            let is_statement = line.contains("Resource") && line.contains("\"*\"");
+            let is_action = line.contains("Action") && line.contains(":*\"") && !line.contains("Resource");
+            if is_statement || is_action {
+                let module = folder.file_name().unwrap().to_string_lossy().into_owned();
+                found.insert(format!("{module}: {}", line.split_whitespace().collect::<Vec<_>>().join(" ")));
+            }
+        }
+    }
+    let expected = [
+        // The account's administrators, in the key's own policy.
+        "notifications: Action = \"kms:*\"",
+        "notifications: Resource = \"*\"",
+        "iam: { Sid = \"LogInToTheRegistry\", Action = [\"ecr:GetAuthorizationToken\"], Resource = [\"*\"] }],",
+        // Denied, all of it, over plain HTTP.
+        "eventbridge: Action = \"sqs:*\"",
+        "lambda: Action = \"sqs:*\"",
+        "s3: Action = \"s3:*\"",
+        "sqs: Action = \"sqs:*\"",
+    ];
+    assert_eq!(found, expected.into_iter().map(str::to_owned).collect());
+}
