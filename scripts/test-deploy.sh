@@ -153,6 +153,8 @@ import os, pty, signal, sys
 prompt, answer, command = sys.argv[1].encode(), sys.argv[2].encode(), sys.argv[3:]
 child, terminal = pty.fork()
 if child == 0:
+    # Ignored where a shell began us in its background, and then in all of ours.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
     os.execvp(command[0], command)
 signal.alarm(60)
 shown, typed = b"", False
