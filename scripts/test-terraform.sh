@@ -51,7 +51,12 @@ step "the whole: validation, tests"
 initialise "$copy"
 run terraform -chdir="$copy" validate -no-color
 run terraform -chdir="$copy" test -no-color -filter=tests/root.tftest.hcl
-for stage in dev staging prod; do
+# The example is there to be copied.
+{
+    cat "$copy/terraform.tfvars.example"
+    printf 'environment = "prod"\naws_region = "us-east-1"\n'
+} >"$copy/example.tfvars"
+for stage in dev staging prod example; do
     step "$stage.tfvars"
     run terraform -chdir="$copy" test -no-color -filter=tests/stages.tftest.hcl -var-file="$stage.tfvars"
 done
