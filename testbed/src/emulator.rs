@@ -34,7 +34,24 @@ impl Emulator {
 
     /// Starts one that writes what it says to `log`.
     pub fn start_logging(log: Option<&Path>) -> anyhow::Result<Self> {
-        let program = install()?;
+        Self::launch(&[install()?], &[], log)
+    }
+
+    /// Starts one in which every caller may do what policies allow, and nothing
+    /// else: functions are their roles, and the credentials of
+    /// [`Emulator::environment`] are the account's root. Requests count as sent
+    /// over TLS.
+    pub fn start_strict(log: Option<&Path>) -> anyhow::Result<Self> {
+        let python = install()?.with_file_name("python3");
+        let arguments = ["-m", "hypercorn", "--keep-alive", "75", "behind_tls:app", "--bind"];
+        let program: Vec<_> = [python].into_iter().chain(arguments.map(PathBuf::from)).collect();
+        let variables =
+            [("AUTH", "true"), ("PYTHONPATH", env!("CARGO_MANIFEST_DIR")), ("PYTHONDONTWRITEBYTECODE", "1")];
+        Self::launch(&program, &variables, log)
+    }
+
+    /// A program that ends with `--bind` is told where on its command line too.
+    fn launch(program: &[PathBuf], variables: &[(&str, &str)], log: Option<&Path>) -> anyhow::Result<Self> {
         let output = || -> anyhow::Result<Stdio> {
             Ok(match log {
                 Some(path) => File::options().create(true).append(true).open(path)?.into(),
@@ -42,11 +59,15 @@ impl Emulator {
             })
         };
         let port = free_port()?;
+        let address = program.last().filter(|last| last.as_os_str() == "--bind");
+        let address = address.map(|_| format!("127.0.0.1:{port}"));
         // The shell's standard input is a pipe from us: it ends when we do,
         // however we do, and takes the emulator with it.
         let mut shell = Command::new("sh")
-            .args(["-c", "\"$0\" & child=$!; trap 'kill $child' EXIT TERM; cat >/dev/null"])
-            .arg(program)
+            .args(["-c", "\"$@\" & child=$!; trap 'kill $child' EXIT TERM; cat >/dev/null", "emulator"])
+            .args(program)
+            .args(address)
+            .envs(variables.iter().copied())
             .env("GATEWAY_PORT", port.to_string())
             .env("BIND_HOST", "127.0.0.1")
             // The functions that it runs call back under this name.

@@ -22,6 +22,13 @@ const ACCOUNT: &str = "000000000000";
 const DRIFTS: [&str; 4] =
     ["aws_cloudwatch_metric_alarm", "aws_ecs_service", "aws_secretsmanager_secret", "aws_vpc_endpoint"];
 
+/// Roles, and what the emulator wants them to be allowed although AWS doesn't.
+const WHAT_THE_EMULATOR_ASKS: [(&str, &[&str]); 3] = [
+    ("producer", &["sqs:SendMessageBatch", "ecs:DescribeServices", "ecs:UpdateService"]),
+    ("consumer", &["sqs:DeleteMessageBatch", "sqs:ChangeMessageVisibilityBatch", "sqs:SendMessageBatch"]),
+    ("task", &["sqs:DeleteMessageBatch", "sqs:ChangeMessageVisibilityBatch", "sqs:SendMessageBatch"]),
+];
+
 /// The project's Terraform and scripts in a folder of their own, since both write
 /// beside what they read; and an account to apply them to.
 pub(crate) struct Deployment {
@@ -57,7 +64,7 @@ impl Deployment {
         let slack = Slack::start().await;
         let upstream = Upstream::start(Spec::demo(1)).await.unwrap();
         upstream.plant(&Spec::demo_planted());
-        let emulator = Emulator::start_logging(Some(&folder.path().join("emulator.log"))).unwrap();
+        let emulator = Emulator::start_strict(Some(&folder.path().join("emulator.log"))).unwrap();
         let environment = emulator
             .environment()
             .into_iter()
@@ -187,7 +194,52 @@ impl Deployment {
             .collect()
     }
 
-    /// The service, as its applied task definition would have it run.
+    /// What the emulator asks of roles and AWS doesn't: permissions by the names of
+    /// SQS's batch operations, which IAM hasn't, and those of ECS for all resources.
+    /// Whatever else a role lacks is refused.
+    pub(crate) fn allow_what_the_emulator_asks(&self) {
+        for (role, actions) in WHAT_THE_EMULATOR_ASKS {
+            let statement = serde_json::json!({ "Effect": "Allow", "Action": actions, "Resource": "*" });
+            let policy = serde_json::json!({ "Version": "2012-10-17", "Statement": [statement] }).to_string();
+            let role = format!("{STACK}-{role}");
+            let put = ["iam", "put-role-policy", "--policy-name", "emulator", "--role-name", &role];
+            self.aws(&[&put[..], &["--policy-document", &policy]].concat());
+        }
+    }
+
+    /// Takes that away again: a role with a policy that Terraform doesn't know can't be deleted.
+    pub(crate) fn disallow_it(&self) {
+        for (role, _) in WHAT_THE_EMULATOR_ASKS {
+            let role = format!("{STACK}-{role}");
+            self.aws(&["iam", "delete-role-policy", "--policy-name", "emulator", "--role-name", &role]);
+        }
+    }
+
+    /// Credentials of the task's role. Its policy lets ECS alone take it, so for a
+    /// moment it has another one.
+    fn task_credentials(&self) -> Vec<(&'static str, String)> {
+        let role = format!("{STACK}-task");
+        let found = self.aws(&["iam", "get-role", "--role-name", &role]);
+        let trust = |policy: &str| {
+            let update = ["iam", "update-assume-role-policy", "--role-name", &role, "--policy-document"];
+            self.aws(&[&update[..], &[policy]].concat())
+        };
+        trust(&format!(
+            r#"{{"Version":"2012-10-17","Statement":[{{"Effect":"Allow","Principal":{{"AWS":"arn:aws:iam::{ACCOUNT}:root"}},"Action":"sts:AssumeRole"}}]}}"#
+        ));
+        let arn = found["Role"]["Arn"].as_str().unwrap();
+        let session = self.aws(&["sts", "assume-role", "--role-arn", arn, "--role-session-name", "task"]);
+        trust(&found["Role"]["AssumeRolePolicyDocument"].to_string());
+        [
+            ("AWS_ACCESS_KEY_ID", "AccessKeyId"),
+            ("AWS_SECRET_ACCESS_KEY", "SecretAccessKey"),
+            ("AWS_SESSION_TOKEN", "SessionToken"),
+        ]
+        .map(|(variable, name)| (variable, session["Credentials"][name].as_str().unwrap().to_owned()))
+        .to_vec()
+    }
+
+    /// The service, as its applied task definition would have it run, in its role.
     pub(crate) fn start_task(&self) -> Task {
         let family = format!("{STACK}-consumer");
         let definition = self.aws(&["ecs", "describe-task-definition", "--task-definition", &family]);
@@ -199,6 +251,7 @@ impl Deployment {
         let process = Command::new(service_program())
             .env_clear()
             .envs(self.operator.environment.clone())
+            .envs(self.task_credentials())
             .envs(environment)
             // Not every machine has the one of a container.
             .env("BOTTLES_HEALTH_FILE", self.folder.path().join("healthy"))

@@ -103,10 +103,12 @@ async fn an_applied_stage_mirrors_by_itself_and_is_destroyed_without_a_trace() {
     let before = deployment.left();
     let webhook = deployment.slack.url();
     deployment.deploy(&["-a"], &[("SLACK_WEBHOOK_URL", &webhook)]);
+    deployment.allow_what_the_emulator_asks();
     let task = deployment.start_task();
 
     // From here on nobody does anything: the applied schedule invokes the applied
-    // functions, and they use the applied queues and bucket.
+    // functions, and they use the applied queues and bucket, as the applied roles
+    // and policies let them.
     let operator = &deployment.operator;
     operator.wait_for("the scheduled run to settle", Duration::from_mins(6), |status| {
         status["last_run"]["outcome"].is_object() && status["queued"]["bottles"] == 0
@@ -150,6 +152,7 @@ async fn an_applied_stage_mirrors_by_itself_and_is_destroyed_without_a_trace() {
     );
 
     drop(task);
+    deployment.disallow_it();
     deployment.deploy(&["-d", "-a"], &[]);
     assert_eq!(deployment.left(), before);
 }
