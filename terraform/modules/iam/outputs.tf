@@ -6,8 +6,3 @@ output "role_arns" {
   # when a mapping is made.
   depends_on = [aws_iam_role_policy.this]
 }
-
-output "policies" {
-  description = "What each role may do: its statements."
-  value       = { for name, role in local.roles : name => role.statements }
-}
