@@ -28,6 +28,11 @@ impl Digest {
     pub fn to_base64(&self) -> String {
         BASE64_STANDARD.encode(self.0)
     }
+
+    /// A digest as S3 tells it; `None` if it is none.
+    pub fn from_base64(text: &str) -> Option<Self> {
+        BASE64_STANDARD.decode(text).ok()?.try_into().map(Self).ok()
+    }
 }
 
 impl FromStr for Digest {

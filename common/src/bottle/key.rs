@@ -9,6 +9,26 @@ use super::{Digest, ImagePath, ImageTag, InvalidName, serde_as_text};
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ObjectKey(Box<str>);
 
+/// What an object is, by its key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum KeyKind {
+    /// A bottle under its digest.
+    Bottle(Digest),
+    /// An image index, or its copy beside the flat names.
+    Index,
+    /// One of Homebrew's API files.
+    Api,
+    /// A copy of a bottle under its flat name, at the root or below `taps/`.
+    FlatBottle,
+    /// The system's own.
+    Internal,
+    /// None of the mirror's.
+    Foreign,
+}
+
+/// Where the files of taps are that are published by their flat names.
+const TAPS: &str = "taps/";
+
 impl ObjectKey {
     /// The key of a bottle.
     pub fn blob(image: &ImagePath, digest: &Digest) -> Self {
@@ -18,6 +38,29 @@ impl ObjectKey {
     /// The key of an image index.
     pub fn index(image: &ImagePath, tag: &ImageTag) -> Self {
         Self(format!("{image}/manifests/{tag}").into())
+    }
+
+    /// The key of an API file, by its path below `api/`.
+    pub fn api(path: &str) -> Result<Self, InvalidName> {
+        format!("api/{path}").parse()
+    }
+
+    /// The key of a bottle's copy under its flat name: at the root for
+    /// homebrew/core, below `taps/` for what came from such a host.
+    pub fn flat(file: &str) -> Result<Self, InvalidName> {
+        let key: Self = file.parse()?;
+        match key.kind() {
+            KeyKind::FlatBottle => Ok(key),
+            _ => Err(InvalidName::new("flat name", file, "it takes NAME-VERSION.TAG.bottle[.REBUILD].tar.gz")),
+        }
+    }
+
+    /// The key of an image index's copy beside the flat names; `None` if the image
+    /// is not homebrew/core's.
+    pub fn flat_index(image: &ImagePath, tag: &ImageTag) -> Option<Self> {
+        let name = image.as_str().strip_prefix(CORE)?;
+        let key = Self(format!("{name}/manifests/{tag}").into());
+        (key.kind() == KeyKind::Index).then_some(key)
     }
 
     /// A key of the system's own, never served to clients.
@@ -47,7 +90,35 @@ impl ObjectKey {
     pub fn is_internal(&self) -> bool {
         self.0.starts_with("_sync/")
     }
+
+    /// What the object is.
+    pub fn kind(&self) -> KeyKind {
+        let (top, rest) = self.0.split_once('/').unwrap_or((&self.0, ""));
+        let file = self.0.rsplit('/').next().unwrap_or_default();
+        let is_bottle = file.ends_with(".tar.gz") && file.contains(".bottle.");
+        let is_index = self.0.rsplit('/').nth(1) == Some("manifests");
+        match top {
+            "_sync" => KeyKind::Internal,
+            "api" if !rest.is_empty() => KeyKind::Api,
+            "v2" => match self.blob_digest() {
+                Some(digest) => KeyKind::Bottle(digest),
+                None if is_index => KeyKind::Index,
+                None => KeyKind::Foreign,
+            },
+            _ if is_bottle && (rest.is_empty() || self.0.starts_with(TAPS)) => KeyKind::FlatBottle,
+            _ if is_index && rest.len() > "manifests/".len() => KeyKind::Index,
+            _ => KeyKind::Foreign,
+        }
+    }
+
+    /// Whether clients may read it.
+    pub fn is_served(&self) -> bool {
+        !matches!(self.kind(), KeyKind::Internal | KeyKind::Foreign)
+    }
 }
+
+/// What the paths of homebrew/core's images begin with.
+pub(crate) const CORE: &str = "v2/homebrew/core/";
 
 impl FromStr for ObjectKey {
     type Err = InvalidName;
@@ -96,6 +167,35 @@ mod tests {
         let index = ObjectKey::index(&image, &"3.6.0".parse().unwrap());
         assert_eq!(index.blob_digest(), None);
         assert_eq!(index.staged_in("runs/r").unwrap().blob_digest(), None);
+    }
+
+    #[test]
+    fn a_key_says_what_the_object_is() {
+        let digest = Digest::of(b"x");
+        let kind = |text: &str| text.parse::<ObjectKey>().unwrap().kind();
+        assert_eq!(kind(&format!("v2/homebrew/core/wget/blobs/sha256:{digest}")), KeyKind::Bottle(digest));
+        for index in ["v2/homebrew/core/openssl/3/manifests/3.6.0_1-2", "openssl/3/manifests/3.6.0", "a/manifests/1"] {
+            assert_eq!(kind(index), KeyKind::Index, "{index}");
+        }
+        for api in ["api/formula.jws.json", "api/internal/packages.x86_64_linux.jws.json"] {
+            assert_eq!(kind(api), KeyKind::Api, "{api}");
+        }
+        for flat in ["foo@1.2-1.0_1.x86_64_linux.bottle.2.tar.gz", "taps/bottles.example.com/b/x-1.all.bottle.tar.gz"] {
+            assert_eq!(kind(flat), KeyKind::FlatBottle, "{flat}");
+        }
+        for own in ["_sync/manifest.jsonl.zst", "_sync/a-1.all.bottle.tar.gz", "_sync/x/manifests/1"] {
+            assert_eq!(kind(own), KeyKind::Internal, "{own}");
+            assert!(!own.parse::<ObjectKey>().unwrap().is_served());
+        }
+        for foreign in [
+            "api", "v2/x", "manifests/1", "notes.txt", "x.tar.gz", "2024-05-01/wget-1.all.bottle.tar.gz",
+            "v2/homebrew/core/wget/blobs/sha256:00",
+        ] {
+            assert_eq!(kind(foreign), KeyKind::Foreign, "{foreign}");
+        }
+        let flat = |image: &str| ObjectKey::flat_index(&image.parse().unwrap(), &"3.6.0".parse().unwrap());
+        assert_eq!(flat("v2/homebrew/core/openssl/3").unwrap().as_str(), "openssl/3/manifests/3.6.0");
+        assert_eq!(flat("v2/brewsci/bio/meme"), None);
     }
 
     #[test]

@@ -4,7 +4,8 @@
 //! and renamed to its key, so that nothing half-written is ever seen.
 
 use std::fs::{self, File};
-use std::io::{self, Write};
+use std::io::{self, Read as _, Seek as _, SeekFrom, Write};
+use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -12,15 +13,20 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
+use futures_util::{StreamExt as _, stream};
+use jiff::Timestamp;
 
-use crate::bottle::{Digest, Hasher, ObjectKey, Verified};
+use crate::bottle::{Digest, Hasher, KeyKind, ObjectKey, Verified};
 use crate::owner::{self, Owner};
 
 use super::{
-    Body, Condition, Object, ObjectMeta, Store, StoreError, Tags, Upload, Version, check_copy,
-    check_deletable, check_promise, check_proof,
+    Body, Condition, Object, ObjectMeta, Reading, Store, StoreError, Tags, Upload, Version, check_adoption,
+    check_copy, check_deletable, check_promise, check_proof, check_taggable, superseded_at,
 };
+
+/// A file is read in portions of this many bytes.
+const PORTION: usize = 256 << 10;
 
 /// A folder that holds objects.
 #[derive(Clone)]
@@ -30,12 +36,18 @@ pub struct Folder {
 
 struct Shared {
     root: PathBuf,
-    /// This process's own part of `_sync/tmp`.
+    /// `None` where it is only looked at.
+    writing: Option<Writing>,
+    /// Folders known to exist and to be durable.
+    made: Mutex<std::collections::HashSet<PathBuf>>,
+}
+
+/// What a process needs that writes.
+struct Writing {
+    /// Its own part of `_sync/tmp`.
     temporary: PathBuf,
     owner: Owner,
     count: AtomicU64,
-    /// Folders known to exist and to be durable.
-    made: Mutex<std::collections::HashSet<PathBuf>>,
 }
 
 impl Folder {
@@ -51,14 +63,15 @@ impl Folder {
         owner::sweep(&owners).map_err(fail)?;
         let temporary = temporary.join(owner.id());
         fs::create_dir(&temporary).map_err(fail)?;
-        let shared = Shared {
-            root: root.to_owned(),
-            temporary,
-            owner,
-            count: AtomicU64::new(0),
-            made: Mutex::default(),
-        };
+        let writing = Writing { temporary, owner, count: AtomicU64::new(0) };
+        let shared = Shared { root: root.to_owned(), writing: Some(writing), made: Mutex::default() };
         Ok(Self { shared: Arc::new(shared) })
+    }
+
+    /// Opens a folder to look at it, and leaves no trace there: every write is refused.
+    pub fn view(root: &Path) -> Self {
+        let shared = Shared { root: root.to_owned(), writing: None, made: Mutex::default() };
+        Self { shared: Arc::new(shared) }
     }
 
     /// The folder.
@@ -98,22 +111,69 @@ impl Store for Folder {
         let key = key.clone();
         self.run("look at", &key.to_string(), move |shared| {
             let meta = optional(fs::metadata(shared.path(&key)))?;
-            Ok(meta.filter(fs::Metadata::is_file).map(|meta| ObjectMeta { key, size: meta.len() }))
+            Ok(meta.filter(fs::Metadata::is_file).map(|meta| meta_of(key, &meta)).transpose()?)
         })
         .await
     }
 
-    async fn get(&self, key: &ObjectKey) -> Result<Option<Object>, StoreError> {
-        let key = key.clone();
-        self.run("read", &key.to_string(), move |shared| Ok(shared.read(&key)?)).await
+    async fn read(&self, key: &ObjectKey, range: Option<Range<u64>>) -> Result<Option<Reading>, StoreError> {
+        let (key, name) = (key.clone(), key.to_string());
+        let opened = self.run("read", &name, move |shared| {
+            let Some(mut file) = optional(File::open(shared.path(&key)))? else { return Ok(None) };
+            let meta = file.metadata()?;
+            if !meta.is_file() {
+                return Ok(None);
+            }
+            let meta = meta_of(key, &meta)?;
+            // The version of a small object is its digest; that of a large one would be
+            // a pass over all of it.
+            let may_be_large =
+                matches!(meta.key.kind(), KeyKind::Bottle(_) | KeyKind::FlatBottle | KeyKind::Foreign);
+            let version = if may_be_large { version_of_meta(&meta) } else { version_of_file(&mut file)? };
+            let range = range.unwrap_or(0..meta.size);
+            if range.start > range.end || range.end > meta.size {
+                let why = "the range lies outside of it";
+                return Err(StoreError::Refused { key: meta.key.to_string(), why }.into());
+            }
+            file.seek(SeekFrom::Start(range.start))?;
+            Ok(Some((file, range.end - range.start, meta, version)))
+        });
+        let Some((file, left, meta, version)) = opened.await? else { return Ok(None) };
+        let folder = self.clone();
+        let body = stream::try_unfold((file, left), move |(file, left)| {
+            let (folder, name) = (folder.clone(), name.clone());
+            async move {
+                if left == 0 {
+                    return Ok(None);
+                }
+                let next = folder.run("read", &name, move |_| {
+                    let mut file = file;
+                    let length = usize::try_from(left).unwrap_or(PORTION).min(PORTION);
+                    let mut portion = BytesMut::zeroed(length);
+                    file.read_exact(&mut portion)?;
+                    Ok((portion.freeze(), file))
+                });
+                let (portion, file) = next.await?;
+                let left = left - portion.len() as u64;
+                Ok(Some((portion, (file, left))))
+            }
+        });
+        Ok(Some(Reading { meta, version, body: body.boxed() }))
     }
 
     async fn put(&self, key: &ObjectKey, body: Body, condition: Condition) -> Result<Version, StoreError> {
         let key = key.clone();
         self.run("write", &key.to_string(), move |shared| {
+            let modified = match &body {
+                Body::Dated(_, modified) => Some(*modified),
+                Body::Plain(_) | Body::Verified(_) => None,
+            };
             let body = check_promise(&key, body)?;
             let temporary = shared.create()?;
             (&temporary.file).write_all(&body)?;
+            if let Some(modified) = modified {
+                temporary.file.set_modified(modified.into())?;
+            }
             let version = version_of(&body);
             if condition == Condition::Always {
                 shared.publish(temporary, &key)?;
@@ -176,6 +236,33 @@ impl Store for Folder {
         .await
     }
 
+    async fn adopt(
+        &self,
+        from: &ObjectKey,
+        version: &Version,
+        to: &ObjectKey,
+        proof: Verified,
+    ) -> Result<bool, StoreError> {
+        check_adoption(to, &proof)?;
+        let (from, to, version) = (from.clone(), to.clone(), version.clone());
+        self.run("adopt", &from.to_string(), move |shared| {
+            let Some(mut source) = optional(File::open(shared.path(&from)))? else { return Ok(false) };
+            if version_of_meta(&meta_of(from.clone(), &source.metadata()?)?) != version {
+                return Err(StoreError::Conflict { key: from }.into());
+            }
+            let temporary = shared.create()?;
+            let mut tee = Tee { hasher: Hasher::new(), file: &temporary.file };
+            io::copy(&mut source, &mut tee)?;
+            // A file may be written in place, which its metadata tell too late.
+            if let Err(mismatch) = tee.hasher.verify(proof.digest()) {
+                return Err(StoreError::WrongDigest { key: from, actual: mismatch.actual }.into());
+            }
+            shared.publish(temporary, &to)?;
+            Ok(true)
+        })
+        .await
+    }
+
     async fn list(
         &self,
         prefix: &str,
@@ -192,7 +279,7 @@ impl Store for Folder {
                 if fits && after.as_ref().is_none_or(|after| key > *after) {
                     // A file may go away while the folder is read.
                     if let Some(meta) = optional(fs::metadata(path))? {
-                        found.push(ObjectMeta { key, size: meta.len() });
+                        found.push(meta_of(key, &meta)?);
                     }
                 }
                 Ok(())
@@ -216,22 +303,23 @@ impl Store for Folder {
         .await
     }
 
-    async fn tag(&self, key: &ObjectKey, tags: &Tags) -> Result<(), StoreError> {
+    async fn retag(&self, key: &ObjectKey, tags: &Tags) -> Result<bool, StoreError> {
+        check_taggable(key)?;
         let beside = tags_key(key)?;
         let body = serde_json::to_vec(tags).unwrap_or_default();
-        let key = key.clone();
+        let (key, is_none) = (key.clone(), tags.is_empty());
         self.run("tag", &key.to_string(), move |shared| {
             if !shared.path(&key).is_file() {
-                return Err(StoreError::Refused {
-                    key: key.to_string(),
-                    why: "it is not there to be tagged",
-                }
-                .into());
+                return Ok(false);
+            }
+            if is_none {
+                optional(fs::remove_file(shared.path(&beside)))?;
+                return Ok(true);
             }
             let temporary = shared.create()?;
             (&temporary.file).write_all(&body)?;
             shared.publish(temporary, &beside)?;
-            Ok(())
+            Ok(true)
         })
         .await
     }
@@ -242,6 +330,29 @@ impl Store for Folder {
             Ok(shared
                 .read(&beside)?
                 .map_or_else(Tags::new, |object| serde_json::from_slice(&object.body).unwrap_or_default()))
+        })
+        .await
+    }
+
+    async fn expire(&self, keys: &[ObjectKey], before: Timestamp) -> Result<(), StoreError> {
+        for key in keys {
+            check_taggable(key)?;
+        }
+        let first = keys.first().map(ToString::to_string).unwrap_or_default();
+        let keys = keys.to_vec();
+        self.run("expire", &first, move |shared| {
+            shared.writing()?;
+            for key in keys {
+                let Ok(beside) = tags_key(&key) else { continue };
+                let tags = shared.read(&beside)?;
+                // What says something else, or nothing that can be read, stays.
+                let tags = tags.and_then(|object| serde_json::from_slice::<Tags>(&object.body).ok());
+                if tags.as_ref().and_then(superseded_at).is_some_and(|since| since <= before) {
+                    optional(fs::remove_file(shared.path(&key)))?;
+                    optional(fs::remove_file(shared.path(&beside)))?;
+                }
+            }
+            Ok(())
         })
         .await
     }
@@ -339,8 +450,15 @@ impl Shared {
         Ok(body.map(|body| Object { version: version_of(&body), body: body.into() }))
     }
 
+    /// What writing takes; an error where the folder is only looked at.
+    fn writing(&self) -> io::Result<&Writing> {
+        let refused = || io::Error::new(io::ErrorKind::ReadOnlyFilesystem, "the folder was opened to be read");
+        self.writing.as_ref().ok_or_else(refused)
+    }
+
     fn create(&self) -> io::Result<Temporary> {
-        let path = self.temporary.join(self.count.fetch_add(1, Ordering::Relaxed).to_string());
+        let writing = self.writing()?;
+        let path = writing.temporary.join(writing.count.fetch_add(1, Ordering::Relaxed).to_string());
         let file = File::options().read(true).write(true).create_new(true).open(&path)?;
         Ok(Temporary { file, path, published: false })
     }
@@ -353,6 +471,10 @@ impl Shared {
         self.make_durable(parent)?;
         fs::rename(&temporary.path, &path)?;
         temporary.published = true;
+        if let (KeyKind::Bottle(_) | KeyKind::FlatBottle, Ok(tags)) = (key.kind(), tags_key(key)) {
+            // They were the former object's.
+            optional(fs::remove_file(self.path(&tags)))?;
+        }
         sync_folder(parent)
     }
 
@@ -375,6 +497,7 @@ impl Shared {
 
     /// The turn to write under a condition; it ends when the file is dropped.
     fn turn(&self) -> io::Result<File> {
+        self.writing()?;
         let file = File::options()
             .create(true)
             .truncate(false)
@@ -387,8 +510,10 @@ impl Shared {
 
 impl Drop for Shared {
     fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.temporary);
-        tracing::trace!(owner.id = self.owner.id(), "the folder is closed");
+        if let Some(writing) = &self.writing {
+            let _ = fs::remove_dir_all(&writing.temporary);
+            tracing::trace!(owner.id = writing.owner.id(), "the folder is closed");
+        }
     }
 }
 
@@ -421,6 +546,23 @@ fn tags_key(key: &ObjectKey) -> Result<ObjectKey, StoreError> {
 
 fn version_of(body: &[u8]) -> Version {
     Version(Digest::of(body).to_string())
+}
+
+/// The version of a small file, from its bytes.
+fn version_of_file(file: &mut File) -> io::Result<Version> {
+    let mut bytes = Vec::new();
+    file.read_to_end(&mut bytes)?;
+    Ok(version_of(&bytes))
+}
+
+/// The version of a file that may be large: files are replaced, never written in place.
+fn version_of_meta(meta: &ObjectMeta) -> Version {
+    Version(format!("{:x}-{:x}", meta.modified.as_nanosecond(), meta.size))
+}
+
+fn meta_of(key: ObjectKey, meta: &fs::Metadata) -> io::Result<ObjectMeta> {
+    let modified = Timestamp::try_from(meta.modified()?).unwrap_or(Timestamp::UNIX_EPOCH);
+    Ok(ObjectMeta { key, size: meta.len(), modified, sha256: None })
 }
 
 fn sync_folder(folder: &Path) -> io::Result<()> {
@@ -511,7 +653,7 @@ mod tests {
     async fn it_keeps_the_store_contract() {
         let folder = tempfile::tempdir().unwrap();
         let store = Folder::open(folder.path()).unwrap();
-        conformance::run(&store).await;
+        conformance::run(&store, true).await;
     }
 
     #[tokio::test]
@@ -536,7 +678,7 @@ mod tests {
         let upload = store.begin(&key, 8, 4).await.unwrap();
         upload.part(0, Bytes::from_static(b"1234")).await.unwrap();
         drop(upload);
-        assert_eq!(fs::read_dir(&store.shared.temporary).unwrap().count(), 0);
+        assert_eq!(fs::read_dir(&store.shared.writing().unwrap().temporary).unwrap().count(), 0);
         assert!(store.head(&key).await.unwrap().is_none());
     }
 }

@@ -8,18 +8,24 @@
 mod conformance;
 #[cfg(feature = "local")]
 mod folder;
+mod headers;
 mod s3;
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 
 use async_trait::async_trait;
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
+use futures_util::TryStreamExt as _;
+use futures_util::stream::BoxStream;
+use jiff::Timestamp;
 
-use crate::bottle::{Digest, ObjectKey, Verified, VerifiedBytes};
+use crate::bottle::{Digest, KeyKind, ObjectKey, Verified, VerifiedBytes};
 use crate::retry::{Retryable, Verdict};
 
 #[cfg(feature = "local")]
 pub use folder::Folder;
+pub use headers::Headers;
 pub use s3::{InvalidLocation, Location, S3};
 
 /// Where objects are kept.
@@ -34,14 +40,24 @@ pub use s3::{InvalidLocation, Location, S3};
 ///   ([`StoreError::Conflict`]); of two that race, one wins.
 /// - `list` gives keys in order of their bytes, at most `limit`, after `after`.
 /// - `delete` refuses every key outside `_sync/`: bottles are never deleted.
-/// - `tag` replaces an object's tags, and survives a rewrite of nothing else.
+/// - An object's tags go with the write that they came with: what is written over
+///   it, or copied to another key, has none.
 #[async_trait]
 pub trait Store: Send + Sync {
     /// What is known of an object without reading it.
     async fn head(&self, key: &ObjectKey) -> Result<Option<ObjectMeta>, StoreError>;
 
+    /// Opens an object, or a range of its bytes that lies within it, to be read in
+    /// chunks: all of them come from one state of it.
+    async fn read(&self, key: &ObjectKey, range: Option<Range<u64>>) -> Result<Option<Reading>, StoreError>;
+
     /// Reads a whole object: for small ones.
-    async fn get(&self, key: &ObjectKey) -> Result<Option<Object>, StoreError>;
+    async fn get(&self, key: &ObjectKey) -> Result<Option<Object>, StoreError> {
+        match self.read(key, None).await? {
+            Some(reading) => reading.whole().await.map(Some),
+            None => Ok(None),
+        }
+    }
 
     /// Writes a whole object, and returns its new version.
     async fn put(&self, key: &ObjectKey, body: Body, condition: Condition) -> Result<Version, StoreError>;
@@ -50,9 +66,20 @@ pub trait Store: Send + Sync {
     /// the last of which may be shorter.
     async fn begin(&self, key: &ObjectKey, size: u64, part_size: u64) -> Result<Box<dyn Upload>, StoreError>;
 
-    /// Copies a bottle to another bottle's key of the same digest, inside the
-    /// store. `false` if there is nothing to copy.
+    /// Copies a bottle inside the store: to another bottle's key of the same
+    /// digest, or to a flat name. `false` if there is nothing to copy.
     async fn copy(&self, from: &ObjectKey, to: &ObjectKey) -> Result<bool, StoreError>;
+
+    /// Copies an object that is no bottle's to a bottle's key, inside the store.
+    /// `proof` is of the bytes of its state `version`; if it has another by now,
+    /// nothing is written ([`StoreError::Conflict`]). `false` if it is gone.
+    async fn adopt(
+        &self,
+        from: &ObjectKey,
+        version: &Version,
+        to: &ObjectKey,
+        proof: Verified,
+    ) -> Result<bool, StoreError>;
 
     /// The next `limit` objects whose keys begin with `prefix`.
     async fn list(
@@ -65,11 +92,17 @@ pub trait Store: Send + Sync {
     /// Removes objects of the system's own; those that are gone are no error.
     async fn delete(&self, keys: &[ObjectKey]) -> Result<(), StoreError>;
 
-    /// Replaces an object's tags.
-    async fn tag(&self, key: &ObjectKey, tags: &Tags) -> Result<(), StoreError>;
+    /// Writes an object anew with the same bytes and these tags, so that the days
+    /// that a lifecycle rule counts begin now. `false` if it is not there.
+    async fn retag(&self, key: &ObjectKey, tags: &Tags) -> Result<bool, StoreError>;
 
-    /// An object's tags.
+    /// An object's tags; none if it is not there.
     async fn tags(&self, key: &ObjectKey) -> Result<Tags, StoreError>;
+
+    /// Removes those of `keys` that are tagged as superseded since `before` or
+    /// longer, and no others. A store that expires them by a rule of its own does
+    /// nothing.
+    async fn expire(&self, keys: &[ObjectKey], before: Timestamp) -> Result<(), StoreError>;
 }
 
 /// A bottle on its way into the store, seen by nobody until it is completed.
@@ -98,6 +131,9 @@ pub enum Body {
     Plain(Bytes),
     /// A bottle that was hashed already.
     Verified(VerifiedBytes),
+    /// Bytes with the time at which they last changed where they come from, which
+    /// is told instead of the time of the write.
+    Dated(Bytes, Timestamp),
 }
 
 impl From<Bytes> for Body {
@@ -133,6 +169,27 @@ pub enum Condition {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Version(pub String);
 
+/// An object that is being read.
+pub struct Reading {
+    /// What is known of it; its size is that of the whole object.
+    pub meta: ObjectMeta,
+    /// Which of its states is read.
+    pub version: Version,
+    /// Its bytes, or those of the range.
+    pub body: BoxStream<'static, Result<Bytes, StoreError>>,
+}
+
+impl Reading {
+    /// All that is left to read, in memory.
+    pub async fn whole(mut self) -> Result<Object, StoreError> {
+        let mut body = BytesMut::with_capacity(usize::try_from(self.meta.size).unwrap_or(0));
+        while let Some(chunk) = self.body.try_next().await? {
+            body.extend_from_slice(&chunk);
+        }
+        Ok(Object { body: body.freeze(), version: self.version })
+    }
+}
+
 /// An object and what is known of it.
 #[derive(Debug, Clone)]
 pub struct Object {
@@ -149,6 +206,11 @@ pub struct ObjectMeta {
     pub key: ObjectKey,
     /// Its length in bytes.
     pub size: u64,
+    /// When it last changed: at its last write, or where it came from.
+    pub modified: Timestamp,
+    /// The sha256 of all its bytes, where the store has kept one: `head` and `read`
+    /// tell it, `list` does not.
+    pub sha256: Option<Digest>,
 }
 
 /// An object's tags: at most ten on S3.
@@ -159,6 +221,24 @@ pub type Tags = BTreeMap<String, String>;
 /// last write and not from its tagging, so whoever tags a bottle writes it anew.
 /// <https://docs.aws.amazon.com/AmazonS3/latest/userguide/intro-lifecycle-rules.html>
 pub const SUPERSEDED: (&str, &str) = ("superseded", "true");
+
+/// The tag that says since when: an RFC 3339 time.
+pub const SUPERSEDED_AT: &str = "superseded-at";
+
+/// The tags of a bottle that is superseded since `at`.
+pub fn superseded_tags(at: Timestamp) -> Tags {
+    let (name, value) = SUPERSEDED;
+    Tags::from([(name.to_owned(), value.to_owned()), (SUPERSEDED_AT.to_owned(), format!("{at:.0}"))])
+}
+
+/// Since when tags say that a bottle is superseded; `None` if they don't.
+pub fn superseded_at(tags: &Tags) -> Option<Timestamp> {
+    let (name, value) = SUPERSEDED;
+    if tags.get(name).map(String::as_str) != Some(value) {
+        return None;
+    }
+    tags.get(SUPERSEDED_AT)?.parse().ok()
+}
 
 /// An object that could not be read or written.
 #[derive(Debug, thiserror::Error)]
@@ -218,17 +298,22 @@ impl Retryable for StoreError {
 
 /// The bytes of a body, unless they are not what a bottle's key promises.
 pub(crate) fn check_promise(key: &ObjectKey, body: Body) -> Result<Bytes, StoreError> {
-    let actual = match (&body, key.blob_digest()) {
-        (Body::Verified(verified), Some(_)) => verified.digest(),
-        (Body::Plain(bytes), Some(_)) => Digest::of(bytes),
-        (Body::Plain(bytes), None) => return Ok(bytes.clone()),
-        (Body::Verified(verified), None) => return Ok(verified.clone().into_bytes()),
-    };
-    if key.blob_digest() != Some(actual) {
-        return Err(StoreError::WrongDigest { key: key.clone(), actual });
+    if let Some(expected) = key.blob_digest() {
+        let actual = match &body {
+            Body::Verified(verified) => verified.digest(),
+            Body::Plain(bytes) | Body::Dated(bytes, _) => Digest::of(bytes),
+        };
+        if actual != expected {
+            return Err(StoreError::WrongDigest { key: key.clone(), actual });
+        }
+    } else if matches!(key.kind(), KeyKind::FlatBottle) {
+        return Err(StoreError::Refused {
+            key: key.to_string(),
+            why: "a flat name is only given to a bottle that is there, by a copy",
+        });
     }
     Ok(match body {
-        Body::Plain(bytes) => bytes,
+        Body::Plain(bytes) | Body::Dated(bytes, _) => bytes,
         Body::Verified(verified) => verified.into_bytes(),
     })
 }
@@ -246,12 +331,30 @@ pub(crate) fn check_deletable(keys: &[ObjectKey]) -> Result<(), StoreError> {
 
 /// Refuses a copy that would change what a key promises.
 pub(crate) fn check_copy(from: &ObjectKey, to: &ObjectKey) -> Result<Digest, StoreError> {
-    match (from.blob_digest(), to.blob_digest()) {
-        (Some(a), Some(b)) if a == b => Ok(a),
+    match (from.blob_digest(), to.kind()) {
+        (Some(a), KeyKind::Bottle(b)) if a == b => Ok(a),
+        (Some(a), KeyKind::FlatBottle) => Ok(a),
         _ => Err(StoreError::Refused {
             key: to.to_string(),
-            why: "only a bottle of the same digest is copied here",
+            why: "only a bottle is copied, to a key of the same digest or to a flat name",
         }),
+    }
+}
+
+/// Refuses an adoption by the proof of another bottle.
+pub(crate) fn check_adoption(to: &ObjectKey, proof: &Verified) -> Result<(), StoreError> {
+    if to.blob_digest() == Some(proof.digest()) {
+        Ok(())
+    } else {
+        Err(StoreError::WrongDigest { key: to.clone(), actual: proof.digest() })
+    }
+}
+
+/// Refuses what would change another object than a bottle.
+pub(crate) fn check_taggable(key: &ObjectKey) -> Result<(), StoreError> {
+    match key.kind() {
+        KeyKind::Bottle(_) | KeyKind::FlatBottle => Ok(()),
+        _ => Err(StoreError::Refused { key: key.to_string(), why: "only bottles are tagged" }),
     }
 }
 

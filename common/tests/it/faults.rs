@@ -44,7 +44,7 @@ async fn any_call_may_fail_before_or_after_its_effect() {
 async fn each_operation_may_fail_once_before_or_after_its_effect() {
     const OPERATIONS: [&str; 13] = [
         "head",
-        "get",
+        "read",
         "put",
         "begin",
         "copy",

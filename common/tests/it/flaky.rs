@@ -1,5 +1,6 @@
 //! Ports that fail on purpose: before the effect, or after it took place.
 
+use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -8,8 +9,9 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use common::bottle::{ObjectKey, Verified};
 use common::queue::{Delivery, Depth, Handle, Outgoing, Queue, QueueError};
-use common::store::{Body, Condition, Object, ObjectMeta, Store, StoreError, Tags, Upload, Version};
+use common::store::{Body, Condition, ObjectMeta, Reading, Store, StoreError, Tags, Upload, Version};
 use futures_util::future::BoxFuture;
+use jiff::Timestamp;
 
 /// Decides which calls fail.
 #[derive(Clone)]
@@ -134,8 +136,8 @@ impl Store for FlakyStore {
         by_fate!(self.dice, store_failure("head"), self.inner.head(key))
     }
 
-    async fn get(&self, key: &ObjectKey) -> Result<Option<Object>, StoreError> {
-        by_fate!(self.dice, store_failure("get"), self.inner.get(key))
+    async fn read(&self, key: &ObjectKey, range: Option<Range<u64>>) -> Result<Option<Reading>, StoreError> {
+        by_fate!(self.dice, store_failure("read"), self.inner.read(key, range.clone()))
     }
 
     async fn put(&self, key: &ObjectKey, body: Body, condition: Condition) -> Result<Version, StoreError> {
@@ -164,12 +166,26 @@ impl Store for FlakyStore {
         by_fate!(self.dice, store_failure("delete"), self.inner.delete(keys))
     }
 
-    async fn tag(&self, key: &ObjectKey, tags: &Tags) -> Result<(), StoreError> {
-        by_fate!(self.dice, store_failure("tag"), self.inner.tag(key, tags))
+    async fn retag(&self, key: &ObjectKey, tags: &Tags) -> Result<bool, StoreError> {
+        by_fate!(self.dice, store_failure("retag"), self.inner.retag(key, tags))
     }
 
     async fn tags(&self, key: &ObjectKey) -> Result<Tags, StoreError> {
         by_fate!(self.dice, store_failure("tags"), self.inner.tags(key))
+    }
+
+    async fn adopt(
+        &self,
+        from: &ObjectKey,
+        version: &Version,
+        to: &ObjectKey,
+        proof: Verified,
+    ) -> Result<bool, StoreError> {
+        by_fate!(self.dice, store_failure("adopt"), self.inner.adopt(from, version, to, proof))
+    }
+
+    async fn expire(&self, keys: &[ObjectKey], before: Timestamp) -> Result<(), StoreError> {
+        by_fate!(self.dice, store_failure("expire"), self.inner.expire(keys, before))
     }
 }
 
@@ -226,8 +242,8 @@ impl Store for HookedStore {
         self.inner.head(key).await
     }
 
-    async fn get(&self, key: &ObjectKey) -> Result<Option<Object>, StoreError> {
-        self.inner.get(key).await
+    async fn read(&self, key: &ObjectKey, range: Option<Range<u64>>) -> Result<Option<Reading>, StoreError> {
+        self.inner.read(key, range).await
     }
 
     async fn put(&self, key: &ObjectKey, body: Body, condition: Condition) -> Result<Version, StoreError> {
@@ -256,11 +272,25 @@ impl Store for HookedStore {
         self.inner.delete(keys).await
     }
 
-    async fn tag(&self, key: &ObjectKey, tags: &Tags) -> Result<(), StoreError> {
-        self.inner.tag(key, tags).await
+    async fn retag(&self, key: &ObjectKey, tags: &Tags) -> Result<bool, StoreError> {
+        self.inner.retag(key, tags).await
     }
 
     async fn tags(&self, key: &ObjectKey) -> Result<Tags, StoreError> {
         self.inner.tags(key).await
+    }
+
+    async fn adopt(
+        &self,
+        from: &ObjectKey,
+        version: &Version,
+        to: &ObjectKey,
+        proof: Verified,
+    ) -> Result<bool, StoreError> {
+        self.inner.adopt(from, version, to, proof).await
+    }
+
+    async fn expire(&self, keys: &[ObjectKey], before: Timestamp) -> Result<(), StoreError> {
+        self.inner.expire(keys, before).await
     }
 }

@@ -6,31 +6,35 @@
 //! all of it hashed right.
 
 mod error;
-mod headers;
 mod location;
 mod upload;
 
+use std::collections::HashMap;
 use std::fmt::Write as _;
+use std::ops::Range;
 
 use async_trait::async_trait;
 use aws_config::SdkConfig;
 use aws_config::retry::RetryConfig;
 use aws_sdk_s3::Client;
+use aws_sdk_s3::operation::copy_object::builders::CopyObjectFluentBuilder;
+use aws_sdk_s3::primitives::DateTime;
 use aws_sdk_s3::types::{
-    ChecksumAlgorithm, Delete, MetadataDirective, ObjectIdentifier, Tag, Tagging, TaggingDirective,
+    ChecksumAlgorithm, ChecksumMode, ChecksumType, Delete, MetadataDirective, ObjectIdentifier,
+    TaggingDirective,
 };
 use futures_util::{FutureExt, StreamExt, TryStreamExt, stream};
+use jiff::Timestamp;
 
 use crate::aws::{ATTEMPTS, Fault};
-use crate::bottle::{Digest, ObjectKey};
+use crate::bottle::{Digest, ObjectKey, Verified};
 
 use super::{
-    Body, Condition, Object, ObjectMeta, Store, StoreError, Tags, Upload, Version, check_copy,
-    check_deletable, check_promise,
+    Body, Condition, Headers, ObjectMeta, Reading, Store, StoreError, Tags, Upload, Version, check_adoption,
+    check_copy, check_deletable, check_promise, check_taggable,
 };
 
 use error::{failed, is_absent, is_conflict};
-use headers::Headers;
 use upload::S3Upload;
 
 pub use location::{InvalidLocation, Location};
@@ -45,6 +49,10 @@ const LARGEST_COPY: u64 = 5 << 30;
 
 /// Requests of one call that are under way at once.
 const REQUESTS_AT_ONCE: usize = 8;
+
+/// The metadata that tell when an object changed where it came from: S3 itself only
+/// tells when it was written.
+const MODIFIED: &str = "modified";
 
 /// A mirror in a bucket. Cheap to clone.
 #[derive(Clone)]
@@ -88,6 +96,53 @@ impl S3 {
         self.location.full(key.as_str())
     }
 
+    /// A copy inside the bucket, with its key's headers and no tags.
+    fn copying(&self, from: &ObjectKey, to: &ObjectKey) -> CopyObjectFluentBuilder {
+        let Headers { content_type, cache_control } = Headers::of(to);
+        self.client
+            .copy_object()
+            .bucket(self.bucket())
+            .key(self.full(to))
+            .copy_source(encoded(&format!("{}/{}", self.bucket(), self.full(from))))
+            .metadata_directive(MetadataDirective::Replace)
+            .content_type(content_type)
+            .cache_control(cache_control)
+            // The source may be tagged to expire; its copy is wanted.
+            .tagging_directive(TaggingDirective::Replace)
+            // Hashed once more by S3, as a whole, which bottles in parts never were.
+            .checksum_algorithm(ChecksumAlgorithm::Sha256)
+    }
+
+    /// Sends a copy that must come out as `expected`; `false` if there is nothing to copy.
+    async fn copied(
+        &self,
+        request: CopyObjectFluentBuilder,
+        from: &ObjectKey,
+        expected: Digest,
+    ) -> Result<bool, StoreError> {
+        let output = match request.send().await {
+            Ok(output) => output,
+            Err(error) if is_absent(&Fault::of(&error)) => return Ok(false),
+            Err(error) if is_conflict(&Fault::of(&error)) => {
+                return Err(StoreError::Conflict { key: from.clone() });
+            }
+            Err(error) => return Err(failed("copy", from.to_string(), &error)),
+        };
+        let checksum = output.copy_object_result().and_then(|result| result.checksum_sha256());
+        if let Some(checksum) = checksum
+            && checksum != expected.to_base64()
+        {
+            // What is stored under the source's key is not what was verified.
+            return Err(StoreError::Failed {
+                operation: "copy",
+                key: from.to_string(),
+                cause: "the copy has another checksum than the bottle".to_owned(),
+                transient: false,
+            });
+        }
+        Ok(true)
+    }
+
     async fn delete_batch(&self, batch: &[ObjectKey]) -> Result<(), StoreError> {
         let first = batch.first().map(ToString::to_string).unwrap_or_default();
         let broken = |cause: String| StoreError::Failed {
@@ -121,33 +176,66 @@ impl S3 {
 #[async_trait]
 impl Store for S3 {
     async fn head(&self, key: &ObjectKey) -> Result<Option<ObjectMeta>, StoreError> {
-        match self.client.head_object().bucket(self.bucket()).key(self.full(key)).send().await {
-            Ok(output) => {
-                let size = output.content_length().and_then(|length| u64::try_from(length).ok()).unwrap_or(0);
-                Ok(Some(ObjectMeta { key: key.clone(), size }))
-            }
+        let request = self.client.head_object().bucket(self.bucket()).key(self.full(key));
+        match request.checksum_mode(ChecksumMode::Enabled).send().await {
+            Ok(output) => Ok(Some(ObjectMeta {
+                key: key.clone(),
+                size: length(output.content_length()),
+                modified: modified(output.metadata(), output.last_modified()),
+                sha256: whole_sha256(output.checksum_sha256(), output.checksum_type()),
+            })),
             Err(error) if is_absent(&Fault::of(&error)) => Ok(None),
             Err(error) => Err(failed("look up", key.to_string(), &error)),
         }
     }
 
-    async fn get(&self, key: &ObjectKey) -> Result<Option<Object>, StoreError> {
-        let output = match self.client.get_object().bucket(self.bucket()).key(self.full(key)).send().await {
+    async fn read(&self, key: &ObjectKey, range: Option<Range<u64>>) -> Result<Option<Reading>, StoreError> {
+        // No header names a range without bytes; the whole is asked for, and not read.
+        let is_empty = range.as_ref().is_some_and(Range::is_empty);
+        let request = self.client.get_object().bucket(self.bucket()).key(self.full(key));
+        let asked = range.as_ref().filter(|range| !range.is_empty());
+        let request = request.set_range(asked.map(|range| format!("bytes={}-{}", range.start, range.end - 1)));
+        let output = match request.send().await {
             Ok(output) => output,
             Err(error) if is_absent(&Fault::of(&error)) => return Ok(None),
             Err(error) => return Err(failed("get", key.to_string(), &error)),
         };
+        // `bytes 0-9/100`
+        let whole = output.content_range().and_then(|range| range.rsplit_once('/')?.1.parse().ok());
+        let meta = ObjectMeta {
+            key: key.clone(),
+            size: whole.unwrap_or_else(|| length(output.content_length())),
+            modified: modified(output.metadata(), output.last_modified()),
+            sha256: whole_sha256(output.checksum_sha256(), output.checksum_type()),
+        };
+        if range.is_some_and(|range| range.start > range.end || range.end > meta.size) {
+            return Err(StoreError::Refused { key: key.to_string(), why: "the range lies outside of it" });
+        }
         let version = Version(output.e_tag.unwrap_or_default());
-        let body = output.body.collect().await.map_err(|error| StoreError::Failed {
-            operation: "get",
-            key: key.to_string(),
-            cause: crate::aws::chain(&error),
-            transient: true,
-        })?;
-        Ok(Some(Object { body: body.into_bytes(), version }))
+        if is_empty {
+            return Ok(Some(Reading { meta, version, body: stream::empty().boxed() }));
+        }
+        let name = key.to_string();
+        let body = stream::try_unfold((output.body, name), |(mut body, name)| async move {
+            match body.try_next().await {
+                Ok(None) => Ok(None),
+                Ok(Some(chunk)) => Ok(Some((chunk, (body, name)))),
+                Err(error) => Err(StoreError::Failed {
+                    operation: "get",
+                    key: name,
+                    cause: crate::aws::chain(&error),
+                    transient: true,
+                }),
+            }
+        });
+        Ok(Some(Reading { meta, version, body: body.boxed() }))
     }
 
     async fn put(&self, key: &ObjectKey, body: Body, condition: Condition) -> Result<Version, StoreError> {
+        let modified = match &body {
+            Body::Dated(_, modified) => Some(format!("{modified:.0}")),
+            Body::Plain(_) | Body::Verified(_) => None,
+        };
         let bytes = check_promise(key, body)?;
         let digest = key.blob_digest().unwrap_or_else(|| Digest::of(&bytes));
         let Headers { content_type, cache_control } = Headers::of(key);
@@ -158,6 +246,7 @@ impl Store for S3 {
             .key(self.full(key))
             .content_type(content_type)
             .cache_control(cache_control)
+            .set_metadata(modified.map(|modified| HashMap::from([(MODIFIED.to_owned(), modified)])))
             // S3 hashes what arrives, and refuses what hashes to anything else.
             .checksum_sha256(digest.to_base64())
             .body(bytes.into());
@@ -198,36 +287,22 @@ impl Store for S3 {
         if self.head(from).await?.is_none_or(|meta| meta.size > LARGEST_COPY) {
             return Ok(false);
         }
-        let source = format!("{}/{}", self.bucket(), self.full(from));
-        let request = self
-            .client
-            .copy_object()
-            .bucket(self.bucket())
-            .key(self.full(to))
-            .copy_source(encoded(&source))
-            .metadata_directive(MetadataDirective::Copy)
-            // The source may be tagged to expire; its copy is wanted.
-            .tagging_directive(TaggingDirective::Replace)
-            // Hashed once more by S3, as a whole, which bottles in parts never were.
-            .checksum_algorithm(ChecksumAlgorithm::Sha256);
-        let output = match request.send().await {
-            Ok(output) => output,
-            Err(error) if is_absent(&Fault::of(&error)) => return Ok(false),
-            Err(error) => return Err(failed("copy", from.to_string(), &error)),
-        };
-        let checksum = output.copy_object_result().and_then(|result| result.checksum_sha256());
-        if let Some(checksum) = checksum
-            && checksum != expected.to_base64()
-        {
-            // What is stored under the source's key is not what was verified.
-            return Err(StoreError::Failed {
-                operation: "copy",
-                key: from.to_string(),
-                cause: "the copy has another checksum than the bottle".to_owned(),
-                transient: false,
-            });
+        self.copied(self.copying(from, to), from, expected).await
+    }
+
+    async fn adopt(
+        &self,
+        from: &ObjectKey,
+        version: &Version,
+        to: &ObjectKey,
+        proof: Verified,
+    ) -> Result<bool, StoreError> {
+        check_adoption(to, &proof)?;
+        if proof.length() > LARGEST_COPY {
+            return Ok(false);
         }
-        Ok(true)
+        let request = self.copying(from, to).copy_source_if_match(&version.0);
+        self.copied(request, from, proof.digest()).await
     }
 
     async fn list(
@@ -252,7 +327,12 @@ impl Store for S3 {
             found.extend(output.contents().iter().filter_map(|object| {
                 // What someone else put there under a name that is no key of ours is not ours.
                 let key = self.location.strip(object.key()?)?.parse().ok()?;
-                Some(ObjectMeta { key, size: u64::try_from(object.size().unwrap_or(0)).unwrap_or(0) })
+                Some(ObjectMeta {
+                    key,
+                    size: length(object.size()),
+                    modified: modified(None, object.last_modified()),
+                    sha256: None,
+                })
             }));
             if !output.is_truncated().unwrap_or(false) || start.is_none() {
                 break;
@@ -267,23 +347,28 @@ impl Store for S3 {
         stream::iter(batches).buffer_unordered(REQUESTS_AT_ONCE).try_collect().await
     }
 
-    async fn tag(&self, key: &ObjectKey, tags: &Tags) -> Result<(), StoreError> {
-        let set = tags.iter().map(|(name, value)| Tag::builder().key(name).value(value).build());
-        let tagging =
-            set.collect::<Result<_, _>>().and_then(|set| Tagging::builder().set_tag_set(Some(set)).build());
-        let tagging = tagging.map_err(|error| StoreError::Failed {
-            operation: "tag",
-            key: key.to_string(),
-            cause: error.to_string(),
-            transient: false,
-        })?;
-        let request =
-            self.client.put_object_tagging().bucket(self.bucket()).key(self.full(key)).tagging(tagging);
-        match request.send().await {
-            Ok(_) => Ok(()),
-            Err(error) if is_absent(&Fault::of(&error)) => {
-                Err(StoreError::Refused { key: key.to_string(), why: "it is not there to be tagged" })
+    async fn retag(&self, key: &ObjectKey, tags: &Tags) -> Result<bool, StoreError> {
+        check_taggable(key)?;
+        // S3 keeps a larger one's age, and would expire it by that: it stays as it is.
+        match self.head(key).await? {
+            None => return Ok(false),
+            Some(meta) if meta.size > LARGEST_COPY => {
+                return Err(StoreError::Refused {
+                    key: key.to_string(),
+                    why: "S3 writes no object of more than 5 GiB anew, and so it is kept",
+                });
             }
+            Some(_) => {}
+        }
+        let tagging = url::form_urlencoded::Serializer::new(String::new()).extend_pairs(tags).finish();
+        // One request: S3 takes an object's copy onto itself where its metadata are given anew.
+        let mut request = self.copying(key, key);
+        if !tags.is_empty() {
+            request = request.tagging(tagging);
+        }
+        match request.send().await {
+            Ok(_) => Ok(true),
+            Err(error) if is_absent(&Fault::of(&error)) => Ok(false),
             Err(error) => Err(failed("tag", key.to_string(), &error)),
         }
     }
@@ -295,6 +380,27 @@ impl Store for S3 {
             Err(error) => Err(failed("read the tags of", key.to_string(), &error)),
         }
     }
+
+    async fn expire(&self, _: &[ObjectKey], _: Timestamp) -> Result<(), StoreError> {
+        // The bucket's lifecycle rule does it: nobody may delete a bottle.
+        Ok(())
+    }
+}
+
+fn length(bytes: Option<i64>) -> u64 {
+    bytes.and_then(|bytes| u64::try_from(bytes).ok()).unwrap_or(0)
+}
+
+fn modified(metadata: Option<&HashMap<String, String>>, written: Option<&DateTime>) -> Timestamp {
+    let told = metadata.and_then(|metadata| metadata.get(MODIFIED)?.parse().ok());
+    let written = written.and_then(|at| Timestamp::from_nanosecond(at.as_nanos()).ok());
+    told.or(written).unwrap_or(Timestamp::UNIX_EPOCH)
+}
+
+/// The sha256 of a whole object; one of its parts' checksums is none of its bytes.
+fn whole_sha256(checksum: Option<&str>, of: Option<&ChecksumType>) -> Option<Digest> {
+    let checksum = checksum.filter(|_| of != Some(&ChecksumType::Composite))?;
+    Digest::from_base64(checksum)
 }
 
 /// A key as a header's URL has it: everything but unreserved characters and
@@ -330,8 +436,8 @@ mod tests {
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
     async fn it_keeps_the_store_contract() {
         let emulator = Emulator::start().unwrap();
-        conformance::run(&bucket(&emulator, "s3://whole-bucket").await).await;
-        conformance::run(&bucket(&emulator, "s3://shared-bucket/some/prefix").await).await;
+        conformance::run(&bucket(&emulator, "s3://whole-bucket").await, false).await;
+        conformance::run(&bucket(&emulator, "s3://shared-bucket/some/prefix").await, false).await;
     }
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -343,7 +449,7 @@ mod tests {
         let [from, to] = ["v2/homebrew/core/openssl/3", "v2/homebrew/core/copy"]
             .map(|image| ObjectKey::blob(&image.parse().unwrap(), &digest));
         store.put(&from, Bytes::from_static(b"bottle").into(), Condition::Always).await.unwrap();
-        store.tag(&from, &Tags::from([("superseded".to_owned(), "true".to_owned())])).await.unwrap();
+        store.retag(&from, &Tags::from([("superseded".to_owned(), "true".to_owned())])).await.unwrap();
         assert!(store.copy(&from, &to).await.unwrap());
         assert!(store.tags(&to).await.unwrap().is_empty(), "a copy would expire with its source");
 

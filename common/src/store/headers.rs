@@ -1,31 +1,34 @@
 //! What clients and caches between are told of an object.
 
-use crate::bottle::ObjectKey;
+use crate::bottle::{KeyKind, ObjectKey};
 use crate::registry::MEDIA_TYPE;
 
 /// Headers that an object is stored, and served, with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Headers {
-    pub(super) content_type: &'static str,
-    pub(super) cache_control: &'static str,
+pub struct Headers {
+    /// `Content-Type`.
+    pub content_type: &'static str,
+    /// `Cache-Control`.
+    pub cache_control: &'static str,
 }
 
 impl Headers {
-    pub(super) fn of(key: &ObjectKey) -> Self {
+    /// Those of an object, by its key.
+    pub fn of(key: &ObjectKey) -> Self {
         let headers = |content_type, cache_control| Self { content_type, cache_control };
-        if key.is_internal() {
+        match key.kind() {
             // Clients never see it, and a stale one would be a lie to ourselves.
-            let content_type =
-                if key.as_str() == crate::manifest::KEY { "application/zstd" } else { "application/json" };
-            headers(content_type, "no-store")
-        } else if key.blob_digest().is_some() {
+            KeyKind::Internal if key.as_str() == crate::manifest::KEY => headers("application/zstd", "no-store"),
+            KeyKind::Internal => headers("application/json", "no-store"),
             // Its name is its digest: it never changes. The registry's own type.
-            headers("application/vnd.oci.image.layer.v1.tar+gzip", "public, max-age=31536000, immutable")
-        } else if key.as_str().starts_with("v2/") {
+            KeyKind::Bottle(_) => {
+                headers("application/vnd.oci.image.layer.v1.tar+gzip", "public, max-age=31536000, immutable")
+            }
             // A tag's index is replaced when upstream builds a bottle anew.
-            headers(MEDIA_TYPE, "public, no-cache")
-        } else {
-            headers("application/json", "public, no-cache")
+            KeyKind::Index => headers(MEDIA_TYPE, "public, no-cache"),
+            KeyKind::FlatBottle => headers("application/gzip", "public, no-cache"),
+            KeyKind::Api => headers("application/json", "public, no-cache"),
+            KeyKind::Foreign => headers("application/octet-stream", "no-store"),
         }
     }
 }
