@@ -26,6 +26,7 @@ pub mod notify;
 pub mod owner;
 pub mod pipeline;
 pub mod plan;
+pub mod publication;
 pub mod queue;
 pub mod receipt;
 pub mod registry;

@@ -41,8 +41,8 @@ impl std::fmt::Display for Lane {
 
 /// One bottle to be mirrored.
 ///
-/// Its key and its URL follow from `origin`, `image` and `digest`, so that they
-/// can't contradict each other.
+/// Its key follows from `image` and `digest`, and so does its URL where a registry
+/// has it, so that they can't contradict each other.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Message {
     /// The run that queued it.
@@ -64,6 +64,18 @@ pub struct Message {
     /// Another key of the mirror that holds the same bottle.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub copy_from: Option<ObjectKey>,
+    /// The file's URL where the bottle is no blob of a registry.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub file: Option<Url>,
+    /// Whether what is under the key is known to be damaged, and is replaced
+    /// whatever it looks like.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub replace: bool,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks for a reference")]
+fn is_false(value: &bool) -> bool {
+    !value
 }
 
 /// A body that is no message of ours.
@@ -117,6 +129,9 @@ impl Message {
 
     /// Where the bottle comes from.
     pub fn url(&self) -> Result<Url, url::ParseError> {
+        if let Some(file) = &self.file {
+            return Ok(file.clone());
+        }
         Url::parse(&self.image.blob_url(&self.origin, &self.digest))
     }
 }
@@ -136,6 +151,8 @@ mod tests {
             digest: Digest::of(b"bottle"),
             size: 6,
             copy_from: None,
+            file: None,
+            replace: false,
         }
     }
 

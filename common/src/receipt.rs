@@ -8,7 +8,7 @@ use bytes::Bytes;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::bottle::{InvalidName, ObjectKey};
+use crate::bottle::{BottleTag, ImagePath, ImageTag, InvalidName, ObjectKey};
 use crate::dead_letter::Failure;
 use crate::message::Message;
 use crate::run;
@@ -20,11 +20,62 @@ pub const PREFIX: &str = "_sync/receipts/";
 /// Where receipts are put that can't be read, for someone to look at.
 pub const UNREADABLE: &str = "receipts-unreadable";
 
-/// What became of some bottles.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+/// What became of some bottles, and what an operator asks of the producer.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Receipt {
     /// One entry a bottle.
     pub entries: Vec<Entry>,
+    /// What is asked.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub orders: Vec<Order>,
+}
+
+/// Something that an operator asks of the producer, who alone writes the manifest
+/// and what clients read.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Order {
+    /// When it was given.
+    pub at: Timestamp,
+    /// What is to be done.
+    pub what: What,
+}
+
+/// What an operator may ask.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum What {
+    /// Read an image index again with the next plan: it is missing or damaged.
+    Reindex {
+        /// The image.
+        image: ImagePath,
+        /// The index's tag.
+        tag: ImageTag,
+    },
+    /// Publish what waits for these clients (all where empty) though some of their
+    /// bottles were given up on.
+    PublishDespiteDead {
+        /// The clients.
+        clients: Vec<BottleTag>,
+    },
+    /// Write API files again that are damaged or gone: their paths below `api/`.
+    Republish {
+        /// The paths.
+        paths: Vec<String>,
+    },
+    /// Put back what these clients (all where empty) read before, and publish
+    /// nothing until asked to.
+    Rollback {
+        /// The clients.
+        clients: Vec<BottleTag>,
+    },
+    /// Publish again what becomes complete.
+    Resume,
+    /// Tag as superseded what upstream dropped, though it is a large part of the
+    /// mirror: up to so many bottles.
+    Retire {
+        /// The most.
+        at_most: u64,
+    },
 }
 
 /// What became of one bottle.
@@ -50,6 +101,8 @@ pub enum Outcome {
     Replayed,
     /// Its dead letter was thrown away: the next plan asks for it anew.
     Dropped,
+    /// It was found to be missing or damaged in the mirror, and its message was sent.
+    Missing,
 }
 
 impl Receipt {

@@ -51,7 +51,9 @@ impl ObjectKey {
         let key: Self = file.parse()?;
         match key.kind() {
             KeyKind::FlatBottle => Ok(key),
-            _ => Err(InvalidName::new("flat name", file, "it takes NAME-VERSION.TAG.bottle[.REBUILD].tar.gz")),
+            _ => {
+                Err(InvalidName::new("flat name", file, "it takes NAME-VERSION.TAG.bottle[.REBUILD].tar.gz"))
+            }
         }
     }
 
@@ -118,7 +120,7 @@ impl ObjectKey {
 }
 
 /// What the paths of homebrew/core's images begin with.
-pub(crate) const CORE: &str = "v2/homebrew/core/";
+const CORE: &str = "v2/homebrew/core/";
 
 impl FromStr for ObjectKey {
     type Err = InvalidName;
@@ -174,13 +176,17 @@ mod tests {
         let digest = Digest::of(b"x");
         let kind = |text: &str| text.parse::<ObjectKey>().unwrap().kind();
         assert_eq!(kind(&format!("v2/homebrew/core/wget/blobs/sha256:{digest}")), KeyKind::Bottle(digest));
-        for index in ["v2/homebrew/core/openssl/3/manifests/3.6.0_1-2", "openssl/3/manifests/3.6.0", "a/manifests/1"] {
+        for index in
+            ["v2/homebrew/core/openssl/3/manifests/3.6.0_1-2", "openssl/3/manifests/3.6.0", "a/manifests/1"]
+        {
             assert_eq!(kind(index), KeyKind::Index, "{index}");
         }
         for api in ["api/formula.jws.json", "api/internal/packages.x86_64_linux.jws.json"] {
             assert_eq!(kind(api), KeyKind::Api, "{api}");
         }
-        for flat in ["foo@1.2-1.0_1.x86_64_linux.bottle.2.tar.gz", "taps/bottles.example.com/b/x-1.all.bottle.tar.gz"] {
+        for flat in
+            ["foo@1.2-1.0_1.x86_64_linux.bottle.2.tar.gz", "taps/bottles.example.com/b/x-1.all.bottle.tar.gz"]
+        {
             assert_eq!(kind(flat), KeyKind::FlatBottle, "{flat}");
         }
         for own in ["_sync/manifest.jsonl.zst", "_sync/a-1.all.bottle.tar.gz", "_sync/x/manifests/1"] {
@@ -188,7 +194,12 @@ mod tests {
             assert!(!own.parse::<ObjectKey>().unwrap().is_served());
         }
         for foreign in [
-            "api", "v2/x", "manifests/1", "notes.txt", "x.tar.gz", "2024-05-01/wget-1.all.bottle.tar.gz",
+            "api",
+            "v2/x",
+            "manifests/1",
+            "notes.txt",
+            "x.tar.gz",
+            "2024-05-01/wget-1.all.bottle.tar.gz",
             "v2/homebrew/core/wget/blobs/sha256:00",
         ] {
             assert_eq!(kind(foreign), KeyKind::Foreign, "{foreign}");

@@ -12,7 +12,6 @@ mod tag;
 
 pub use digest::{Collector, Digest, DigestMismatch, Hasher, Verified, VerifiedBytes};
 pub use image::{ImagePath, ImageTag, Origin, RootUrl};
-pub(crate) use key::CORE;
 pub use key::{KeyKind, ObjectKey};
 pub use name::FormulaName;
 pub use tag::{Arch, BottleTag, MacRelease};

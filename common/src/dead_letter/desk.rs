@@ -175,7 +175,7 @@ impl Desk {
             .map(|message| Entry { message, at, outcome: outcome.clone() })
             .collect();
         if !entries.is_empty() {
-            Receipt { entries }.save(&*self.store, at).await?;
+            Receipt { entries, ..Receipt::default() }.save(&*self.store, at).await?;
         }
         let handles: Vec<_> = picked.iter().map(|(delivery, _)| delivery.handle.clone()).collect();
         lane.dead_letters.acknowledge(&handles).await?;

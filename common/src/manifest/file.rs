@@ -3,9 +3,11 @@
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Write};
 
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::bottle::{Digest, FormulaName, ImagePath, ImageTag, ObjectKey, Origin};
+use crate::publication::Publication;
 use crate::run::RunId;
 use crate::store::{Condition, Store, StoreError, Version};
 
@@ -25,8 +27,9 @@ const LEVEL: i32 = 1;
 pub enum ManifestError {
     /// It is damaged.
     #[error(
-        "the manifest {KEY} is damaged: {0}. Put an earlier version of it back, or move it away: \
-         bottles that are in the mirror already are found there and not fetched again"
+        "the manifest {KEY} is damaged: {0}. `bottles verify --rebuild-manifest` makes it anew from \
+         what the mirror holds; or put an earlier version of it back, or move it away: bottles that \
+         are in the mirror already are found there and not fetched again"
     )]
     Damaged(String),
     /// It was written by a newer version of this system.
@@ -49,6 +52,10 @@ struct Header {
     planned: Option<PlannedCatalogue>,
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     runs: BTreeMap<RunId, OpenRun>,
+    #[serde(default)]
+    publication: Publication,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    folded_at: Option<Timestamp>,
 }
 
 // Field by field: a flattened `Image` would be read twice.
@@ -105,6 +112,8 @@ pub fn encode(manifest: &Manifest) -> Result<Vec<u8>, ManifestError> {
         bottles: count(manifest),
         planned: manifest.planned.clone(),
         runs: manifest.runs.clone(),
+        publication: manifest.publication.clone(),
+        folded_at: manifest.folded_at,
     };
     let write = || -> std::io::Result<Vec<u8>> {
         let mut encoder = zstd::Encoder::new(Vec::new(), LEVEL)?;
@@ -145,7 +154,13 @@ pub fn decode(bytes: &[u8]) -> Result<Manifest, ManifestError> {
     if header.format != FORMAT {
         return Err(ManifestError::UnknownFormat(header.format));
     }
-    let mut manifest = Manifest { planned: header.planned, runs: header.runs, images: BTreeMap::new() };
+    let mut manifest = Manifest {
+        planned: header.planned,
+        runs: header.runs,
+        publication: header.publication,
+        folded_at: header.folded_at,
+        images: BTreeMap::new(),
+    };
     while next(&mut line)? {
         let LineIn { path, formula, origin, indexes, bottles } =
             serde_json::from_slice(&line).map_err(|error| damaged(&error))?;

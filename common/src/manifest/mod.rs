@@ -6,7 +6,9 @@
 //!
 //! What is known of a bottle is its latest word: of two reports the later one
 //! holds, except that a held bottle stays held, since its bytes were verified
-//! and are never deleted. So reports may come in any order, and twice.
+//! and are never deleted, until a look at the store finds it missing or damaged:
+//! then what was reported before that look is void. So reports may come in any
+//! order, and twice.
 
 mod file;
 #[cfg(test)]
@@ -17,11 +19,13 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
+use url::Url;
 
 use crate::bottle::{BottleTag, Digest, FormulaName, ImagePath, ImageTag, ObjectKey, Origin};
 use crate::clock;
 use crate::dead_letter::{ByReason, Failure};
 use crate::message::Message;
+use crate::publication::Publication;
 use crate::receipt::{Entry, Outcome};
 use crate::registry::Validators;
 use crate::run::{Count, RunId};
@@ -41,6 +45,10 @@ pub struct Manifest {
     pub planned: Option<PlannedCatalogue>,
     /// Runs that are not settled yet.
     pub runs: BTreeMap<RunId, OpenRun>,
+    /// What clients read, and what waits to be read by them.
+    pub publication: Publication,
+    /// When settle last changed it: later with every change, whatever the clock says.
+    pub folded_at: Option<Timestamp>,
     /// What is known of each image.
     pub images: BTreeMap<ImagePath, Image>,
 }
@@ -54,6 +62,9 @@ pub struct PlannedCatalogue {
     pub validators: Validators,
     /// The selection that was applied to it.
     pub selection: Digest,
+    /// The same of the taps' catalogues, by where they came from.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub taps: BTreeMap<String, Validators>,
 }
 
 /// A run that is not settled yet.
@@ -97,6 +108,12 @@ pub struct IndexRecord {
     /// The bottles that it waits for.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub awaits: Vec<Digest>,
+    /// When it was put in place, as [`Manifest::folded_at`] counts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub added_at: Option<Timestamp>,
+    /// The sha256 of its copy beside the flat names, where there is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub flat: Option<Digest>,
 }
 
 /// What is known of one bottle.
@@ -114,6 +131,25 @@ pub struct BottleRecord {
     pub at: Timestamp,
     /// What is known of it.
     pub state: State,
+    /// The file's URL where it is no blob of a registry.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub file: Option<Url>,
+    /// When it came to be held, as [`Manifest::folded_at`] counts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub added_at: Option<Timestamp>,
+    /// When it was last found to be missing or damaged: what was reported of it
+    /// before is no longer so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub missing_at: Option<Timestamp>,
+    /// Since when upstream doesn't list it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dropped_at: Option<Timestamp>,
+    /// Since when it is tagged as superseded, to expire.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub superseded_at: Option<Timestamp>,
+    /// Its copies under flat names.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub flat: Vec<ObjectKey>,
 }
 
 /// Where a bottle is.
@@ -159,7 +195,16 @@ impl Manifest {
             Outcome::Dead(failure) => self.note(&entry.message, entry.at, State::Dead(failure.clone())),
             Outcome::Replayed => self.note(&entry.message, entry.at, State::Queued),
             Outcome::Dropped => self.forget(&entry.message, entry.at),
+            Outcome::Missing => self.lose(&entry.message, entry.at),
         }
+    }
+
+    /// The time of a change, which is later than that of every change before it.
+    pub fn tick(&mut self, now: Timestamp) -> Timestamp {
+        let least = self.folded_at.map(|last| clock::after(last, Duration::from_millis(1)));
+        let at = least.map_or(now, |least| least.max(now));
+        self.folded_at = Some(at);
+        at
     }
 
     /// How the bottles of one run fare, or all bottles.
@@ -213,17 +258,44 @@ impl Manifest {
             run: message.run.clone(),
             at,
             state,
+            file: message.file.clone(),
+            added_at: None,
+            missing_at: None,
+            dropped_at: None,
+            superseded_at: None,
+            flat: Vec::new(),
         };
         match image.bottles.get_mut(&message.digest) {
             None => {
                 image.bottles.insert(message.digest, new(state));
             }
             Some(record) => {
+                let is_over = record.missing_at.is_some_and(|missing_at| at < missing_at);
                 let stays_held = record.state == State::Held;
-                if !stays_held && (state == State::Held || record.at <= at) {
-                    *record = new(state);
+                if !stays_held && !is_over && (state == State::Held || record.at <= at) {
+                    let missing_at = record.missing_at;
+                    let flat = std::mem::take(&mut record.flat);
+                    *record = BottleRecord { missing_at, flat, ..new(state) };
                 }
             }
+        }
+    }
+
+    /// A bottle that was thought to be held is on its way again. What was reported
+    /// later than the loss stays.
+    fn lose(&mut self, message: &Message, at: Timestamp) {
+        let known = self.images.get_mut(&message.image);
+        match known.and_then(|image| image.bottles.get_mut(&message.digest)) {
+            Some(record) if record.at > at => {}
+            Some(record) => {
+                record.run = message.run.clone();
+                record.at = at;
+                record.state = State::Queued;
+                record.added_at = None;
+                record.missing_at = Some(at);
+                record.superseded_at = None;
+            }
+            None => self.note(message, at, State::Queued),
         }
     }
 

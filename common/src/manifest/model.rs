@@ -202,6 +202,8 @@ fn message(bottle: u8) -> Message {
         digest: Digest::of(&[bottle]),
         size: 1,
         copy_from: None,
+        file: None,
+        replace: false,
     }
 }
 

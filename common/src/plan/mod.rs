@@ -220,6 +220,7 @@ impl Planner {
                 url: url.to_string(),
                 validators,
                 selection: self.selection.fingerprint(),
+                taps: std::collections::BTreeMap::new(),
             });
             writer.end(planned, &report).await?;
         }
@@ -265,6 +266,8 @@ impl Planner {
                     digest: bottle.digest,
                     size,
                     copy_from,
+                    file: None,
+                    replace: false,
                 };
                 match self.lane(size) {
                     Lane::Small => report.small.add(size),

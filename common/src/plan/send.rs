@@ -120,7 +120,13 @@ impl Batch {
             awaits.dedup();
             image.indexes.insert(
                 index.tag.clone(),
-                IndexRecord { sha256: index.draft.sha256, staged: index.staged.clone(), awaits },
+                IndexRecord {
+                    sha256: index.draft.sha256,
+                    staged: index.staged.clone(),
+                    awaits,
+                    added_at: None,
+                    flat: None,
+                },
             );
         }
     }

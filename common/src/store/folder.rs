@@ -452,7 +452,8 @@ impl Shared {
 
     /// What writing takes; an error where the folder is only looked at.
     fn writing(&self) -> io::Result<&Writing> {
-        let refused = || io::Error::new(io::ErrorKind::ReadOnlyFilesystem, "the folder was opened to be read");
+        let refused =
+            || io::Error::new(io::ErrorKind::ReadOnlyFilesystem, "the folder was opened to be read");
         self.writing.as_ref().ok_or_else(refused)
     }
 

@@ -18,7 +18,9 @@ impl Headers {
         let headers = |content_type, cache_control| Self { content_type, cache_control };
         match key.kind() {
             // Clients never see it, and a stale one would be a lie to ourselves.
-            KeyKind::Internal if key.as_str() == crate::manifest::KEY => headers("application/zstd", "no-store"),
+            KeyKind::Internal if key.as_str() == crate::manifest::KEY => {
+                headers("application/zstd", "no-store")
+            }
             KeyKind::Internal => headers("application/json", "no-store"),
             // Its name is its digest: it never changes. The registry's own type.
             KeyKind::Bottle(_) => {

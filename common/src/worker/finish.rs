@@ -120,7 +120,7 @@ impl Worker {
         let entries: Vec<_> =
             done.iter().filter_map(|finished| entry(&finished.disposition, &self.clock)).collect();
         if !entries.is_empty() {
-            let receipt = Receipt { entries };
+            let receipt = Receipt { entries, ..Receipt::default() };
             let save = || async { receipt.save(&*self.store, self.clock.now()).await.map_err(Failed::from) };
             PATIENCE.run(save, |_, _| {}).await?;
         }

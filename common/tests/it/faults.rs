@@ -142,7 +142,8 @@ async fn receipts_may_come_in_any_order() {
     let now = fixture.clock.now();
     let earlier = now.checked_sub(Duration::from_secs(1)).unwrap();
     let report = |message: &Message, at, outcome| {
-        let receipt = Receipt { entries: vec![Entry { message: message.clone(), at, outcome }] };
+        let receipt =
+            Receipt { entries: vec![Entry { message: message.clone(), at, outcome }], ..Receipt::default() };
         let store = Arc::clone(&fixture.store);
         async move { receipt.save(&*store, at).await.unwrap() }
     };

@@ -194,7 +194,8 @@ impl Store for S3 {
         let is_empty = range.as_ref().is_some_and(Range::is_empty);
         let request = self.client.get_object().bucket(self.bucket()).key(self.full(key));
         let asked = range.as_ref().filter(|range| !range.is_empty());
-        let request = request.set_range(asked.map(|range| format!("bytes={}-{}", range.start, range.end - 1)));
+        let request =
+            request.set_range(asked.map(|range| format!("bytes={}-{}", range.start, range.end - 1)));
         let output = match request.send().await {
             Ok(output) => output,
             Err(error) if is_absent(&Fault::of(&error)) => return Ok(None),

@@ -1,0 +1,108 @@
+//! What clients read first: Homebrew's API files, published after what they name.
+//!
+//! A plan stages a *set*: the API files as upstream had them at the moment of its
+//! catalogue, and what they need, which is every bottle that the selection asks for
+//! with the clients that it is for ([`Set`]). Settle publishes a set's files scope by
+//! scope ([`Scope`]), each as soon as the mirror holds what the scope needs, and
+//! remembers what it replaced.
+
+mod file;
+mod set;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::bottle::{BottleTag, Digest};
+use crate::run::RunId;
+
+pub use file::{ApiPath, Scope};
+pub use set::{ApiFile, Need, NeededBottle, Set, SetError, file_key, forget_unused, set_key};
+
+/// What clients read, and what waits to be read by them: the manifest's part of it.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Publication {
+    /// Sets that some scope waits for, oldest first, by the run that staged them.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub staged: Vec<Staged>,
+    /// What each scope reads.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub published: BTreeMap<Scope, Published>,
+    /// What each scope read before that.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub previous: BTreeMap<Scope, Published>,
+    /// The files below `api/` as they were last written, by path.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub files: BTreeMap<ApiPath, Digest>,
+    /// Since when an operator's rollback holds publishing back.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub held_since: Option<Timestamp>,
+}
+
+/// A set that waits.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Staged {
+    /// The run that staged it.
+    pub run: RunId,
+    /// When.
+    pub at: Timestamp,
+    /// The scopes that its files are for.
+    pub scopes: Vec<Scope>,
+    /// Clients for which it may be published though some of its bottles were given
+    /// up on.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub despite_dead: BTreeSet<BottleTag>,
+}
+
+/// A set that was published to a scope.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Published {
+    /// The run that staged it.
+    pub run: RunId,
+    /// When it was published, as [`Manifest::folded_at`](crate::manifest::Manifest::folded_at) counts.
+    pub at: Timestamp,
+}
+
+/// So many sets wait at most.
+const MOST_STAGED: usize = 3;
+
+impl Publication {
+    /// Takes note of a set that was staged. With too many of them the one before it
+    /// goes, not the oldest: that one is the nearest to being complete.
+    pub fn stage(&mut self, staged: Staged) {
+        self.staged.retain(|other| other.run != staged.run);
+        self.staged.push(staged);
+        while self.staged.len() > MOST_STAGED {
+            self.staged.remove(self.staged.len() - 2);
+        }
+    }
+
+    /// The newest set: the one that waits, or what is read by some scope.
+    pub fn newest(&self) -> Option<&RunId> {
+        let published = self.published.values().map(|published| &published.run);
+        self.staged.iter().map(|staged| &staged.run).chain(published).max()
+    }
+
+    /// Whether `scope` waits for the set of `run`.
+    pub fn awaits(&self, scope: &Scope, run: &RunId) -> bool {
+        self.published.get(scope).is_none_or(|published| published.run < *run)
+    }
+
+    /// Forgets the sets that nobody waits for any more.
+    pub fn forget_published(&mut self) {
+        let Self { staged, published, .. } = self;
+        staged.retain(|set| {
+            let is_awaited =
+                |scope| published.get(scope).is_none_or(|published: &Published| published.run < set.run);
+            set.scopes.iter().any(is_awaited)
+        });
+    }
+
+    /// Every set that is read, was read before, or waits.
+    pub fn runs(&self) -> BTreeSet<&RunId> {
+        let read = self.published.values().chain(self.previous.values()).map(|published| &published.run);
+        read.chain(self.staged.iter().map(|staged| &staged.run)).collect()
+    }
+}
