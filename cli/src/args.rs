@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use clap::error::ErrorKind;
 use clap::{Args, CommandFactory, Parser, Subcommand};
 use common::bottle::BottleTag;
+use common::clock::Grace;
 use common::config;
 use common::dead_letter::Reason;
 use common::registry::{AllowedHost, Rewrite};
@@ -120,6 +121,10 @@ pub(crate) struct PlaceOptions {
     /// A store that speaks as S3 does
     #[arg(long, value_name = "URL", env = config::S3_ENDPOINT.name)]
     pub(crate) s3_endpoint: Option<Url>,
+
+    /// What upstream dropped is kept for this long
+    #[arg(long, value_name = "DAYS", env = config::EXPIRE_AFTER.name, default_value = config::EXPIRE_AFTER.default)]
+    pub(crate) expire_after: Grace,
 }
 
 /// Which deployed system is meant, by its name.

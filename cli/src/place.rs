@@ -30,6 +30,7 @@ const MOST_RECEIVES: u32 = 5;
 /// A mirror with embedded queues, opened.
 pub(crate) struct Local {
     pub(crate) pipeline: Pipeline,
+    expire_after: Duration,
 }
 
 impl Local {
@@ -56,7 +57,8 @@ impl Local {
             dead_letters: Arc::new(queues.queue(dead_letters, None)),
         };
         let lanes = vec![lane(Lane::Small, "small", "small-dead"), lane(Lane::Large, "large", "large-dead")];
-        Ok(Self { pipeline: Pipeline { store, clock, lanes, poll: Duration::ZERO } })
+        let pipeline = Pipeline { store, clock, lanes, poll: Duration::ZERO };
+        Ok(Self { pipeline, expire_after: options.expire_after.0 })
     }
 
     /// Opens a mirror that must be there.
@@ -85,7 +87,11 @@ impl Local {
 
     pub(crate) fn settler(&self) -> Settler {
         // These queues tell their depth exactly, so what is not there is lost.
-        let settings = SettleSettings { lost_after: Duration::ZERO, stalled_after: Duration::from_hours(1) };
+        let settings = SettleSettings {
+            lost_after: Duration::ZERO,
+            stalled_after: Duration::from_hours(1),
+            expire_after: self.expire_after,
+        };
         self.pipeline.settler(settings)
     }
 
@@ -152,12 +158,16 @@ fn state_folder(location: &Location, options: &PlaceOptions) -> anyhow::Result<P
     Ok(base.join("bottles").join(format!("{}-{}", location.bucket(), &digest[..12])))
 }
 
-pub(crate) fn upstream(options: &UpstreamOptions) -> anyhow::Result<Arc<Upstream>> {
+/// The client of upstream, and of the taps' catalogues that a selection names.
+pub(crate) fn upstream(options: &UpstreamOptions, selection: &Selection) -> anyhow::Result<Arc<Upstream>> {
     if !matches!(options.api_url.scheme(), "http" | "https") {
         return Err(Usage(format!("--api-url {}: it takes an http or https URL", options.api_url)).into());
     }
     // The API's own host is named by the option, and so allowed.
-    let routes = Routes::new(&options.rewrite, &options.allow_host).with_origin_of(&options.api_url);
+    let mut routes = Routes::new(&options.rewrite, &options.allow_host).with_origin_of(&options.api_url);
+    for url in selection.catalogues() {
+        routes = routes.with_origin_of(&url);
+    }
     let settings = UpstreamSettings {
         requests_per_second: options.requests_per_second,
         ..UpstreamSettings::new(routes)
@@ -206,5 +216,11 @@ fn read_selection(path: &Path) -> anyhow::Result<SelectionFile> {
         .map_err(|error| Usage(format!("the selection {} can't be read: {error}", path.display())))?;
     let selection: Selection =
         text.parse().map_err(|error| Usage(format!("{}: {error}", path.display()))).context("--selection")?;
-    Ok(selection.file().clone())
+    let mut file = selection.file().clone();
+    // A tap's catalogue is where the selection is, unless it says otherwise.
+    let folder = path.parent().unwrap_or(Path::new(""));
+    for tap in file.taps.iter_mut().filter(|tap| !tap.catalogue.contains("://")) {
+        tap.catalogue = folder.join(&tap.catalogue).display().to_string();
+    }
+    Ok(file)
 }

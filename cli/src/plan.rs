@@ -40,7 +40,7 @@ pub(crate) async fn run(options: PlanOptions) -> anyhow::Result<Exit> {
 /// What a sync from here would do.
 async fn of_local(options: &PlanOptions) -> anyhow::Result<PlanReport> {
     let selection = place::selection(&options.selection)?;
-    let upstream = place::upstream(&options.upstream)?;
+    let upstream = place::upstream(&options.upstream, &selection)?;
     // A dry run leaves no trace: where there is no mirror yet, it is planned for
     // an empty one elsewhere.
     let scratch = tempfile::tempdir()?;

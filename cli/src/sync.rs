@@ -47,8 +47,7 @@ const SETTLE_EVERY: Duration = Duration::from_secs(15);
 pub(crate) async fn run(options: SyncOptions) -> anyhow::Result<Exit> {
     let SyncOptions { place, selection, upstream, pipeline, json } = options;
     // Before anything is made: a wrong option leaves no folder behind.
-    place::selection(&selection)?;
-    place::upstream(&upstream)?;
+    place::upstream(&upstream, &place::selection(&selection)?)?;
     let Some(to) = &place.to else {
         return Err(Usage("name the mirror with --to: a folder, or s3://BUCKET".to_owned()).into());
     };
@@ -76,17 +75,14 @@ pub(crate) async fn sync(
     quiet: bool,
 ) -> anyhow::Result<Report> {
     let started = Instant::now();
-    let upstream = place::upstream(upstream_options)?;
+    let selection = place::selection(selection)?;
+    let upstream = place::upstream(upstream_options, &selection)?;
     let settler = local.settler();
     // What an earlier process left behind, first: the plan must know of it.
     let mut settled = settler.settle().await?.settled;
 
-    let planner = local.planner(
-        Arc::clone(&upstream),
-        place::selection(selection)?,
-        upstream_options,
-        pipeline.size_threshold.0,
-    );
+    let planner =
+        local.planner(Arc::clone(&upstream), selection, upstream_options, pipeline.size_threshold.0);
     let planning = cancel.run_until_cancelled(planner.plan(Mode::Queue));
     let planning = progress::while_planning(&planner.progress, quiet, planning).await;
     let Some(plan) = planning.transpose()? else {

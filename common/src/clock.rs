@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 
 /// Tells the time: the system's, or one that a test sets.
 #[derive(Debug, Clone, Default)]
@@ -34,6 +34,30 @@ impl Clock {
             let mut time = time.lock().unwrap_or_else(PoisonError::into_inner);
             *time = after(*time, by);
         }
+    }
+}
+
+/// How long what is superseded is kept: `90d`, or a shorter time such as `12h`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Grace(pub Duration);
+
+impl Default for Grace {
+    fn default() -> Self {
+        Self(Duration::from_hours(90 * 24))
+    }
+}
+
+impl std::str::FromStr for Grace {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let days = text.strip_suffix('d').and_then(|days| days.trim().parse::<u32>().ok());
+        if let Some(days) = days {
+            return Ok(Self(Duration::from_hours(u64::from(days) * 24)));
+        }
+        let duration: SignedDuration =
+            text.parse().map_err(|error| format!("it takes days such as 90d, or hours: {error}"))?;
+        Duration::try_from(duration).map(Self).map_err(|_| "it is not negative".to_owned())
     }
 }
 

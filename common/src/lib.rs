@@ -30,6 +30,7 @@ pub mod publication;
 pub mod queue;
 pub mod receipt;
 pub mod registry;
+pub mod retire;
 pub mod retry;
 pub mod run;
 pub mod selection;

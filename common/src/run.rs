@@ -28,6 +28,19 @@ impl RunId {
         &self.0
     }
 
+    /// A name that sorts right after this one.
+    #[must_use]
+    pub fn next(&self) -> Self {
+        let (start, count) = match self.0.rsplit_once("-n") {
+            Some((start, count)) => (start, count.parse::<u32>().ok()),
+            None => (&*self.0, Some(0)),
+        };
+        match count {
+            Some(count) => Self(format!("{start}-n{:06}", count + 1).into()),
+            None => Self(format!("{self}-n000001").into()),
+        }
+    }
+
     /// The folder of this run's objects.
     pub fn folder(&self) -> String {
         format!("runs/{self}")

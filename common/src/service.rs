@@ -3,6 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use url::Url;
+
 use crate::aws::SdkConfig;
 use crate::clock::Clock;
 use crate::config::{ConfigError, QueueUrls, Settings};
@@ -50,7 +52,7 @@ pub fn pipeline(settings: &Settings, config: &SdkConfig, lanes: &[Lane]) -> Resu
     Ok(Pipeline { store: Arc::new(store), clock: Clock::system(), lanes, poll: POLL })
 }
 
-/// The client of upstream.
-pub fn upstream(settings: &Settings) -> Result<Arc<Upstream>, registry::Error> {
-    Ok(Arc::new(Upstream::new(settings.upstream())?))
+/// The client of upstream, and of the taps' catalogues that a selection names.
+pub fn upstream(settings: &Settings, catalogues: &[Url]) -> Result<Arc<Upstream>, registry::Error> {
+    Ok(Arc::new(Upstream::new(settings.upstream(catalogues))?))
 }

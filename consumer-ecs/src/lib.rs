@@ -40,7 +40,7 @@ pub async fn run(
     stop: &CancellationToken,
 ) -> anyhow::Result<()> {
     let pipeline = service::pipeline(settings, config, &[Lane::Large])?;
-    let upstream = service::upstream(settings)?;
+    let upstream = service::upstream(settings, &[])?;
     let mirror = pipeline.mirror(Arc::clone(&upstream), settings.memory.unwrap_or(MEMORY));
     let lane = pipeline.lanes.first().context("there is no large lane")?;
     let worker = pipeline.worker(

@@ -47,7 +47,7 @@ impl Consumer {
         metrics: Metrics,
     ) -> anyhow::Result<Self> {
         let pipeline = service::pipeline(settings, config, &[Lane::Small])?;
-        let upstream = service::upstream(settings)?;
+        let upstream = service::upstream(settings, &[])?;
         let budget = settings.memory.unwrap_or_else(|| budget(memory));
         let mirror = pipeline.mirror(Arc::clone(&upstream), budget);
         let lane = pipeline.lanes.first().context("there is no small lane")?;

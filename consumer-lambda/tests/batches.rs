@@ -40,7 +40,7 @@ impl System {
             concurrency: 8,
             deadline: None,
         };
-        let upstream = service::upstream(&self.settings).unwrap();
+        let upstream = service::upstream(&self.settings, &[]).unwrap();
         pipeline.planner(upstream, "".parse().unwrap(), settings).plan(Mode::Queue).await.unwrap();
     }
 

@@ -137,7 +137,8 @@ impl Producer {
             Some(file) => selection::given(file)?,
             None => selection::configured(&self.settings, &self.config).await?,
         };
-        let upstream = service::upstream(&self.settings).map_err(ServiceError::from)?;
+        let catalogues = selection.catalogues();
+        let upstream = service::upstream(&self.settings, &catalogues).map_err(ServiceError::from)?;
         let left = deadline.saturating_duration_since(started);
         let planner = pipeline.planner(
             Arc::clone(&upstream),
@@ -208,6 +209,7 @@ impl Producer {
         let settings = SettleSettings {
             lost_after: self.settings.lost_after,
             stalled_after: self.settings.stalled_after,
+            expire_after: self.settings.expire_after,
         };
         let report = pipeline.settler(settings).settle().await?;
         let mut notices = Vec::new();

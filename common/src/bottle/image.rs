@@ -57,17 +57,61 @@ impl fmt::Debug for Origin {
 
 serde_as_text!(Origin);
 
-/// A catalogue's `root_url` on an OCI registry: `https://ghcr.io/v2/homebrew/core`.
+/// A catalogue's `root_url`: on an OCI registry, `https://ghcr.io/v2/homebrew/core`,
+/// or a folder of flat files, `https://bottles.example.com/tools`.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct RootUrl {
     origin: Origin,
+    /// What keys begin with.
     path: Arc<str>,
+    /// Where the files are, and below which folder of the mirror; `None` on a registry.
+    files: Option<Folders>,
 }
+
+/// The folders of flat files: upstream's, and the mirror's.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+struct Folders {
+    url: Arc<str>,
+    here: Arc<str>,
+}
+
+/// Below this are the bottles of plain file hosts: no registry's path begins so.
+const FILES: &str = "v2/_files";
 
 impl RootUrl {
     /// The registry.
     pub fn origin(&self) -> &Origin {
         &self.origin
+    }
+
+    /// What the keys of its bottles begin with, without a slash at the end.
+    pub fn path(&self) -> &str {
+        &self.path
+    }
+
+    /// Whether it is a folder of flat files and no registry.
+    pub fn is_files(&self) -> bool {
+        self.files.is_some()
+    }
+
+    /// The URL of a file there.
+    pub fn file_url(&self, file: &str) -> String {
+        let folder = self.files.as_ref().map_or("", |files| &files.url);
+        let mut escaped = String::with_capacity(file.len());
+        for c in file.chars() {
+            match c {
+                '@' => escaped.push_str("%40"),
+                '+' => escaped.push_str("%2B"),
+                c => escaped.push(c),
+            }
+        }
+        format!("{folder}/{escaped}")
+    }
+
+    /// The key of the mirror's own copy of a file there, under its flat name; `None`
+    /// on a registry.
+    pub fn flat_key(&self, file: &str) -> Option<String> {
+        Some(format!("{}/{file}", self.files.as_ref()?.here))
     }
 
     /// Where the bottles of `formula` live under this root.
@@ -95,11 +139,18 @@ impl FromStr for RootUrl {
             return Err(refuse("it takes no user, query or fragment"));
         }
         let path = url.path().trim_matches('/');
-        if !path.starts_with("v2/") {
-            return Err(refuse("only OCI registries are supported: its path begins with /v2/"));
+        let origin = Origin::of(&url);
+        if path == "v2" || path.starts_with("v2/") {
+            check_segments(path).map_err(refuse)?;
+            return Ok(Self { origin, path: path.into(), files: None });
         }
-        check_segments(path).map_err(refuse)?;
-        Ok(Self { origin: Origin::of(&url), path: path.into() })
+        // A port's colon is in no registry's path.
+        let host = origin.as_str().rsplit("//").next().unwrap_or_default().replace(':', "-");
+        let below = if path.is_empty() { host } else { format!("{host}/{path}") };
+        check_segments(&below).map_err(refuse)?;
+        let url = if path.is_empty() { origin.to_string() } else { format!("{origin}/{path}") };
+        let files = Folders { url: url.into(), here: format!("taps/{below}").into() };
+        Ok(Self { origin, path: format!("{FILES}/{below}").into(), files: Some(files) })
     }
 }
 
@@ -255,12 +306,24 @@ mod tests {
     }
 
     #[test]
-    fn a_root_that_is_no_registry_is_refused() {
+    fn a_folder_of_files_is_a_root_too() {
+        let root: RootUrl = "http://127.0.0.1:8080/tools/".parse().unwrap();
+        assert!(root.is_files());
+        let name = "example/tools/foo@1.2".parse().unwrap();
+        assert_eq!(root.image(&name).as_str(), "v2/_files/127.0.0.1-8080/tools/foo/1.2");
+        let file = "foo@1.2-3.all.bottle.tar.gz";
+        assert_eq!(root.file_url(file), "http://127.0.0.1:8080/tools/foo%401.2-3.all.bottle.tar.gz");
+        assert_eq!(root.flat_key(file).unwrap(), "taps/127.0.0.1-8080/tools/foo@1.2-3.all.bottle.tar.gz");
+        assert_eq!("https://h.example".parse::<RootUrl>().unwrap().path(), "v2/_files/h.example");
+    }
+
+    #[test]
+    fn a_root_that_can_hold_no_bottles_is_refused() {
         for root in [
             "",
             "ghcr.io/v2/x",
             "ftp://ghcr.io/v2/x",
-            "https://example.com/bottles",
+            "https://example.com/bottles/../x y",
             "https://u:p@ghcr.io/v2/x",
             "https://ghcr.io/v2/a//b",
             "https://ghcr.io/v2/%2e%2e/x",

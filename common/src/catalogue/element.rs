@@ -130,7 +130,9 @@ impl RawFormula<'_> {
             .versions
             .and_then(|versions| versions.stable)
             .ok_or("it has bottles but no stable version")?;
-        let image_tag = ImageTag::new(&version, self.revision.unwrap_or(0), stable.rebuild.unwrap_or(0))?;
+        let (revision, rebuild) = (self.revision.unwrap_or(0), stable.rebuild.unwrap_or(0));
+        let image_tag = ImageTag::new(&version, revision, rebuild)?;
+        let pkg_version = ImageTag::new(&version, revision, 0)?;
 
         let mut bottles = Vec::with_capacity(stable.files.len());
         for (tag, file) in stable.files {
@@ -162,6 +164,10 @@ impl RawFormula<'_> {
                 image: root.image(&name),
                 origin: root.origin().clone(),
                 image_tag,
+                pkg_version: pkg_version.as_str().into(),
+                rebuild,
+                files: root.is_files().then_some(root),
+                is_pinned: false,
                 bottles,
                 dependencies: interner.names(self.dependencies.as_deref().unwrap_or_default())?,
                 variations,

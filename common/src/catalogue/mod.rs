@@ -10,8 +10,9 @@ mod element;
 mod split;
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
-use crate::bottle::{BottleTag, Digest, FormulaName, ImagePath, ImageTag, MacRelease, Origin};
+use crate::bottle::{BottleTag, Digest, FormulaName, ImagePath, ImageTag, MacRelease, Origin, RootUrl};
 
 use split::ArraySplitter;
 
@@ -36,6 +37,14 @@ pub struct Formula {
     pub image: ImagePath,
     /// The tag of its image index.
     pub image_tag: ImageTag,
+    /// `version[_revision]`, as flat names have it.
+    pub pkg_version: Arc<str>,
+    /// The rebuild of its bottles.
+    pub rebuild: u32,
+    /// The host of its files, where they are no blobs of a registry.
+    pub files: Option<RootUrl>,
+    /// Whether it stands for bottles that the selection pins, and that have no index.
+    pub is_pinned: bool,
     /// Its bottles by tag. Two tags may share a digest.
     pub bottles: Vec<(BottleTag, Digest)>,
     /// Runtime dependencies where no variation says otherwise.
@@ -45,6 +54,17 @@ pub struct Formula {
     /// What macOS brings and Linux must install.
     pub uses_from_macos: Vec<SystemDependency>,
 }
+
+/// The formula that brew itself runs on.
+pub const PORTABLE_RUBY: &str = "portable-ruby";
+
+/// The version, and the image tag, that pinned bottles have here.
+pub const PINNED: &str = "pinned";
+
+/// homebrew/core's registry.
+const CORE_ROOT: &str = "https://ghcr.io/v2/homebrew/core";
+
+const SAME_NAME: &str = "an earlier formula has the same name";
 
 /// A dependency that macOS brings along.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -95,6 +115,35 @@ pub enum CatalogueError {
 }
 
 impl Formula {
+    /// Whether clients ask for an image index before its bottles.
+    pub fn has_index(&self) -> bool {
+        self.files.is_none() && !self.is_pinned
+    }
+
+    /// What the keys of its tap's images begin with, without a slash at the end.
+    pub fn root(&self) -> &str {
+        let image = self.name.short().replace('@', "/").replace('+', "x");
+        self.image.as_str().strip_suffix(image.as_str()).map_or("", |root| root.trim_end_matches('/'))
+    }
+
+    /// The URL of one of its bottles.
+    pub fn url(&self, tag: &BottleTag, digest: &Digest) -> String {
+        match &self.files {
+            Some(root) => root.file_url(&self.flat_name(tag)),
+            None => self.image.blob_url(&self.origin, digest),
+        }
+    }
+
+    /// The file name of one of its bottles:
+    /// `name-version[_revision].<tag>.bottle[.<rebuild>].tar.gz`.
+    pub fn flat_name(&self, tag: &BottleTag) -> String {
+        let (name, version) = (self.name.short(), &self.pkg_version);
+        match self.rebuild {
+            0 => format!("{name}-{version}.{tag}.bottle.tar.gz"),
+            rebuild => format!("{name}-{version}.{tag}.bottle.{rebuild}.tar.gz"),
+        }
+    }
+
     /// The names of this formula's runtime dependencies on a client's platform.
     pub fn dependencies_on(&self, tag: &BottleTag) -> impl Iterator<Item = &FormulaName> {
         let own =
@@ -108,6 +157,54 @@ impl Formula {
 }
 
 impl Catalogue {
+    /// Adds another tap's catalogue; what has the name of an earlier formula is skipped.
+    pub fn append(&mut self, other: Self) {
+        let Self { formulae, by_name, skipped, unbottled } = other;
+        let mut positions = vec![None; formulae.len()];
+        for (at, formula) in formulae.into_iter().enumerate() {
+            if self.by_name.contains_key(&formula.name) {
+                self.skipped.push(Skipped { name: formula.name.to_string(), why: SAME_NAME.to_owned() });
+                continue;
+            }
+            let position = u32::try_from(self.formulae.len()).unwrap_or(u32::MAX);
+            positions[at] = Some(position);
+            self.by_name.insert(formula.name.clone(), position);
+            self.formulae.push(formula);
+        }
+        for (name, at) in by_name {
+            if let Some(Some(position)) = positions.get(at as usize) {
+                self.by_name.entry(name).or_insert(*position);
+            }
+        }
+        self.skipped.extend(skipped);
+        self.unbottled += unbottled;
+    }
+
+    /// Adds bottles of portable Ruby that it doesn't list. They stand apart from a
+    /// listed formula of that name.
+    pub fn pin_portable_ruby<'a>(&mut self, pins: impl IntoIterator<Item = (&'a BottleTag, &'a Digest)>) {
+        let bottles: Vec<_> = pins.into_iter().map(|(tag, digest)| (tag.clone(), *digest)).collect();
+        let names = (PORTABLE_RUBY.parse(), CORE_ROOT.parse::<RootUrl>(), PINNED.parse());
+        if let (Ok(name), Ok(root), Ok(image_tag)) = names
+            && !bottles.is_empty()
+        {
+            self.formulae.push(Formula {
+                image: root.image(&name),
+                name,
+                origin: root.origin().clone(),
+                image_tag,
+                pkg_version: PINNED.into(),
+                rebuild: 0,
+                files: None,
+                is_pinned: true,
+                bottles,
+                dependencies: Vec::new(),
+                variations: Vec::new(),
+                uses_from_macos: Vec::new(),
+            });
+        }
+    }
+
     /// Every formula that has bottles, in the catalogue's order.
     pub fn formulae(&self) -> &[Formula] {
         &self.formulae
@@ -186,10 +283,9 @@ fn take(
         Ok(Some(read)) => {
             let index = u32::try_from(catalogue.formulae.len()).unwrap_or(u32::MAX);
             if catalogue.by_name.contains_key(&read.formula.name) {
-                catalogue.skipped.push(Skipped {
-                    name: read.formula.name.to_string(),
-                    why: "an earlier formula has the same name".to_owned(),
-                });
+                catalogue
+                    .skipped
+                    .push(Skipped { name: read.formula.name.to_string(), why: SAME_NAME.to_owned() });
                 return;
             }
             catalogue.by_name.insert(read.formula.name.clone(), index);

@@ -94,6 +94,8 @@ variables! {
         "A bottle that was queued this long ago, while the queues are empty and no receipt names it, has lost its message.";
     STALLED_AFTER "BOTTLES_STALLED_AFTER" "2h" "" "producer"
         "A run without progress for this long is stalled.";
+    EXPIRE_AFTER "BOTTLES_EXPIRE_AFTER" "90d" "--expire-after" "producer"
+        "A bottle that upstream dropped, and that no published API file names any more, is kept for this long. A folder's are removed then; a bucket's by its lifecycle rule, which must say the same.";
     SLACK_SECRET "BOTTLES_SLACK_SECRET" "" "" "producer"
         "The name of the secret in Secrets Manager that holds the URL of Slack's incoming webhook. Not the URL itself.";
     SNS_TOPIC "BOTTLES_SNS_TOPIC" "" "" "producer"

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use url::Url;
 
+use crate::clock::Grace;
 use crate::message::Lane;
 use crate::mirror::PART_SIZE;
 use crate::registry::{AllowedHost, Rewrite, Routes, UpstreamSettings};
@@ -52,6 +53,8 @@ pub struct Settings {
     pub lost_after: Duration,
     /// When a run is stalled.
     pub stalled_after: Duration,
+    /// When what is superseded expires.
+    pub expire_after: Duration,
     /// The service that large bottles go to, if it is to be scaled.
     pub ecs: Option<EcsSettings>,
     /// The name of the secret with Slack's webhook.
@@ -129,6 +132,7 @@ impl Settings {
             health_file: environment.get(&super::HEALTH_FILE).map(PathBuf::from),
             lost_after: at_least(environment, &super::LOST_AFTER, Duration::from_secs(1))?,
             stalled_after: at_least(environment, &super::STALLED_AFTER, Duration::from_secs(1))?,
+            expire_after: environment.required::<Grace>(&super::EXPIRE_AFTER)?.0,
             ecs: ecs(environment)?,
             slack_secret: environment.get(&super::SLACK_SECRET).map(str::to_owned),
             sns_topic: environment.get(&super::SNS_TOPIC).map(str::to_owned),
@@ -152,10 +156,13 @@ impl Settings {
         }
     }
 
-    /// How upstream is reached.
-    pub fn upstream(&self) -> UpstreamSettings {
-        // The API's own host is named by the variable, and so allowed.
-        let routes = Routes::new(&self.rewrite, &self.allow_host).with_origin_of(&self.api_url);
+    /// How upstream is reached, and the taps' catalogues that a selection names.
+    pub fn upstream<'a>(&self, catalogues: impl IntoIterator<Item = &'a Url>) -> UpstreamSettings {
+        // The API's own host is named by the variable, and so allowed; so are theirs.
+        let mut routes = Routes::new(&self.rewrite, &self.allow_host).with_origin_of(&self.api_url);
+        for url in catalogues {
+            routes = routes.with_origin_of(url);
+        }
         UpstreamSettings { requests_per_second: self.requests_per_second, ..UpstreamSettings::new(routes) }
     }
 }

@@ -199,12 +199,10 @@ impl Manifest {
         }
     }
 
-    /// The time of a change, which is later than that of every change before it.
-    pub fn tick(&mut self, now: Timestamp) -> Timestamp {
+    /// The time of the next change, which is later than that of every change before it.
+    pub fn next_tick(&self, now: Timestamp) -> Timestamp {
         let least = self.folded_at.map(|last| clock::after(last, Duration::from_millis(1)));
-        let at = least.map_or(now, |least| least.max(now));
-        self.folded_at = Some(at);
-        at
+        least.map_or(now, |least| least.max(now))
     }
 
     /// How the bottles of one run fare, or all bottles.

@@ -73,6 +73,7 @@ impl MirrorError {
                 Upstream::Unexpected { .. }
                 | Upstream::BadRedirect { .. }
                 | Upstream::MalformedIndex { .. }
+                | Upstream::TooLarge { .. }
                 | Upstream::Catalogue(_)
                 | Upstream::BadUrl { .. } => Consequence::GiveUp(Reason::UpstreamUnexpected),
             },

@@ -104,7 +104,7 @@ impl Mirror {
 
     /// What the mirror can do without upstream.
     async fn look(&self, message: &Message, key: &ObjectKey) -> Result<Option<Mirrored>, MirrorError> {
-        if self.holds(key, message.size).await? {
+        if !message.replace && self.holds(key, message.size).await? {
             return Ok(Some(Mirrored::AlreadyHeld));
         }
         match &message.copy_from {

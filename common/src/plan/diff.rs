@@ -54,7 +54,7 @@ pub(super) fn diff(
                 None => bottles.push(bottle),
             }
         }
-        let has_index = image.is_some_and(|image| has_index(image, &known.image_tag));
+        let has_index = !known.has_index() || image.is_some_and(|image| has_index(image, &known.image_tag));
         if !bottles.is_empty() || !has_index {
             work.push(Work { position: formula.position, bottles });
         }

@@ -1,5 +1,7 @@
 //! One formula's image index: its bottles' sizes, and a copy for the mirror.
 
+use url::Url;
+
 use crate::bottle::Digest;
 use crate::catalogue::{Catalogue, Formula};
 use crate::registry::{self, ImageIndex};
@@ -31,6 +33,18 @@ pub(super) async fn draft<'a>(planner: &Planner, catalogue: &'a Catalogue, work:
         tracing::warn!(formula = %formula.name, why, "can't be planned");
         Problem { formula: formula.name.clone(), why }
     };
+    if !formula.has_index() {
+        for bottle in work.bottles {
+            match size_of(planner, formula, &bottle).await {
+                Ok(0) => {
+                    drafted.problems.push(problem(format!("upstream says that {} is empty", bottle.digest)))
+                }
+                Ok(size) => drafted.bottles.push((bottle, size)),
+                Err(error) => drafted.problems.push(problem(error.to_string())),
+            }
+        }
+        return drafted;
+    }
     let index = match planner.upstream.index(&formula.origin, &formula.image, &formula.image_tag).await {
         Ok(index) => index,
         Err(error) => {
@@ -56,6 +70,22 @@ pub(super) async fn draft<'a>(planner: &Planner, catalogue: &'a Catalogue, work:
     }
     drafted.index = Some(IndexDraft { sha256: Digest::of(index.bytes()), index });
     drafted
+}
+
+/// The file of a bottle that is no blob of a registry.
+pub(super) fn file_of(formula: &Formula, bottle: &SelectedBottle) -> Option<Url> {
+    formula.files.as_ref()?;
+    Url::parse(&formula.url(bottle.tags.first()?, &bottle.digest)).ok()
+}
+
+/// The size of a bottle that no index names.
+async fn size_of(
+    planner: &Planner,
+    formula: &Formula,
+    bottle: &SelectedBottle,
+) -> Result<u64, registry::Error> {
+    let url = bottle.tags.first().map(|tag| formula.url(tag, &bottle.digest)).unwrap_or_default();
+    planner.upstream.size(&registry::parse(&url)?).await
 }
 
 async fn size(

@@ -4,35 +4,48 @@
 //! the two sends them again the next time, which harms nobody: a consumer finds
 //! the bottle in the mirror. The other way round a message could be missing.
 
+mod api;
 mod diff;
 mod index;
+mod moment;
+mod needs;
+mod report;
 mod send;
+mod sources;
 mod write;
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use futures_util::{StreamExt, stream};
-use serde::{Deserialize, Serialize};
+use jiff::Timestamp;
 use tokio::time::Instant;
 use tracing::Instrument as _;
 use url::Url;
 
-use crate::bottle::{Digest, FormulaName, ObjectKey};
+use crate::bottle::{BottleTag, Digest, ObjectKey};
 use crate::catalogue::{Catalogue, Skipped};
 use crate::clock::Clock;
 use crate::manifest::{self, Manifest, ManifestError, PlannedCatalogue};
 use crate::message::{Lane, Message};
+use crate::publication::{ApiFile, ApiPath, Need, Set, SetError, Staged};
 use crate::queue::{Queue, QueueError};
-use crate::registry::{self, CatalogueAnswer, Upstream, Validators};
-use crate::run::{Count, Outcome, RunId, RunRecord};
-use crate::selection::{Added, Missing, Selection};
-use crate::store::{Store, StoreError};
+use crate::registry::{self, Upstream};
+use crate::retire::{self, Listed, Returned};
+use crate::run::{Outcome, RunId, RunRecord};
+use crate::selection::Selection;
+use crate::store::{Store, StoreError, Version};
 
+pub use report::{ApiReport, PlanReport, Problem, SkippedFormula};
+
+use api::Files;
 use diff::Work;
 use index::Drafted;
-use write::Writer;
+use moment::Moment;
+use needs::Left;
+use sources::Sources;
+use write::{Ending, Writer};
 
 /// Plans runs.
 pub struct Planner {
@@ -85,65 +98,6 @@ pub struct PlanSettings {
     pub deadline: Option<Instant>,
 }
 
-/// What a plan came to.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct PlanReport {
-    /// The run; `None` in a dry run.
-    pub run: Option<RunId>,
-    /// Whether upstream said that the catalogue is the one planned before.
-    pub unchanged: bool,
-    /// Whether the whole catalogue was gone through.
-    pub complete: bool,
-    /// Formulae with bottles in the catalogue.
-    pub formulae: usize,
-    /// Bottles in the catalogue, by tag.
-    pub bottles: usize,
-    /// Bottles that the selection asks for, by digest.
-    pub selected: usize,
-    /// Of these, the mirror holds.
-    pub held: usize,
-    /// Of these, are on a queue already.
-    pub queued: usize,
-    /// Of these, are in a dead-letter queue.
-    pub dead: usize,
-    /// What goes to the small queue.
-    pub small: Count,
-    /// What goes to the large queue.
-    pub large: Count,
-    /// Bottles whose sizes were not asked for, in a dry run without sizes.
-    pub unsized_bottles: usize,
-    /// Bottles outside the selection's size limits.
-    pub outside_limits: usize,
-    /// What the closure added.
-    pub added: Vec<Added>,
-    /// What is wanted and can't be had.
-    pub missing: Vec<Missing>,
-    /// Patterns of the selection that match nothing.
-    pub unmatched: Vec<String>,
-    /// Formulae that could not be read from the catalogue.
-    pub skipped: Vec<SkippedFormula>,
-    /// Formulae that could not be planned; the next plan tries them again.
-    pub problems: Vec<Problem>,
-}
-
-/// A formula that could not be read from the catalogue.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct SkippedFormula {
-    /// Its name, or its position where it has none.
-    pub name: String,
-    /// What is wrong with it.
-    pub why: String,
-}
-
-/// A formula that could not be planned.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct Problem {
-    /// The formula.
-    pub formula: FormulaName,
-    /// What is wrong.
-    pub why: String,
-}
-
 /// A plan that could not be made.
 #[derive(Debug, thiserror::Error)]
 pub enum PlanError {
@@ -155,6 +109,19 @@ pub enum PlanError {
         /// What went wrong.
         source: registry::Error,
     },
+    /// A tap's catalogue can't be had.
+    #[error("the catalogue of the tap {name}, {place}, can't be read: {why}")]
+    Tap {
+        /// The tap.
+        name: String,
+        /// Where its catalogue should be.
+        place: String,
+        /// What went wrong.
+        why: String,
+    },
+    /// The API files can't be staged.
+    #[error(transparent)]
+    Set(#[from] SetError),
     /// The manifest can't be used.
     #[error(transparent)]
     Manifest(#[from] ManifestError),
@@ -183,23 +150,24 @@ impl Planner {
     pub async fn plan(&self, mode: Mode) -> Result<PlanReport, PlanError> {
         let started_at = self.clock.now();
         let (manifest, version) = manifest::load(&*self.store).await?;
-        // A dry run tells all that there is to tell, and so reads it all.
-        let known = if mode == Mode::Queue { self.known_catalogue(&manifest) } else { None };
-        let url = self.catalogue_url();
-        let answer = self
-            .upstream
-            .catalogue(&url, known)
-            .await
-            .map_err(|source| PlanError::Catalogue { url: url.clone(), source })?;
-        let (catalogue, validators) = match answer {
-            CatalogueAnswer::Unchanged => return self.unchanged(started_at).await,
-            CatalogueAnswer::Fresh { catalogue, validators } => (catalogue, validators),
+        let Moment { sources, files, newest, trouble } = self.read_moment(mode, &manifest).await?;
+        let Some(Sources { catalogue, validators, taps, roots, .. }) = sources else {
+            return self.unchanged(manifest, version, files.zip(newest), trouble, started_at).await;
         };
         for Skipped { name, why } in catalogue.skipped() {
             tracing::warn!(formula = name, why, "skipped: it can't be read from the catalogue");
         }
+        let listed = Listed::of(&catalogue, roots);
+        let mut manifest = manifest;
+        let mut returned = Returned::default();
+        if mode == Mode::Queue {
+            returned = retire::bring_back(&*self.store, &manifest, &listed, &self.selection).await?;
+            returned.apply(&mut manifest);
+        }
 
         let selected = self.selection.apply(&catalogue);
+        let clients = selected.clients.clone();
+        let mut needs = needs::of(&catalogue, &selected, self.selection.file().layout);
         let (work, mut report) = diff::diff(&catalogue, selected, &manifest, started_at);
         if let Mode::DryRun { sizes: false } = mode {
             report.unsized_bottles = work.iter().map(|work| work.bottles.len()).sum();
@@ -213,18 +181,66 @@ impl Planner {
         report.run = writer.as_ref().map(|writer| writer.run.id.clone());
         let run = report.run.clone().unwrap_or_else(|| RunId::new(started_at));
         let span = tracing::error_span!("plan", run.id = %run);
-        self.go_through(&catalogue, work, &run, writer.as_mut(), &mut report).instrument(span).await?;
-        if let Some(writer) = writer {
-            let clean = report.complete && report.problems.is_empty();
-            let planned = clean.then(|| PlannedCatalogue {
-                url: url.to_string(),
-                validators,
-                selection: self.selection.fingerprint(),
-                taps: std::collections::BTreeMap::new(),
-            });
-            writer.end(planned, &report).await?;
+        let left =
+            self.go_through(&catalogue, work, &run, writer.as_mut(), &mut report).instrument(span).await?;
+        let Some(writer) = writer else { return Ok(report) };
+        needs::leave_out(&mut needs, &left);
+        report.api.trouble = trouble;
+        let mut ending = Ending { planned: None, staged: None, listed, returned };
+        if report.complete {
+            if let Some(files) = files {
+                ending.staged =
+                    self.stage_set(files, clients, needs, newest.as_ref(), &mut report.api).await?;
+            }
+            // The next plan takes the set and the catalogue for those of one moment.
+            if report.problems.is_empty() && report.api.trouble.is_none() {
+                ending.planned = Some(PlannedCatalogue {
+                    url: self.catalogue_url().to_string(),
+                    validators,
+                    selection: self.selection.fingerprint(),
+                    taps,
+                });
+            }
         }
+        writer.end(ending, &report).await?;
         Ok(report)
+    }
+
+    /// Writes a set of API files and what they need, unless it is the newest one.
+    async fn stage_set(
+        &self,
+        files: Files,
+        clients: Vec<BottleTag>,
+        needs: Vec<Need>,
+        newest: Option<&Set>,
+        report: &mut ApiReport,
+    ) -> Result<Option<Staged>, PlanError> {
+        let Files { files, missing, fresh } = files;
+        report.files = files.len();
+        report.fresh = fresh;
+        report.missing = missing;
+        // The validators may differ where the bytes don't.
+        let digests = |set: &BTreeMap<ApiPath, ApiFile>| -> Vec<_> {
+            set.iter().map(|(path, file)| (path.clone(), file.sha256)).collect()
+        };
+        if let Some(newest) = newest
+            && (&newest.clients, &newest.needs) == (&clients, &needs)
+            && digests(&newest.files) == digests(&files)
+        {
+            return Ok(None);
+        }
+        let at = self.clock.now();
+        let mut run = RunId::new(at);
+        // Sets are ordered by their names, whatever the clock says.
+        if let Some(newest) = newest
+            && run <= newest.run
+        {
+            run = newest.run.next();
+        }
+        let set = Set { run, at, clients, files, needs };
+        set.save(&*self.store).await?;
+        report.staged = true;
+        Ok(Some(Staged { scopes: set.scopes(), run: set.run, at, despite_dead: BTreeSet::new() }))
     }
 
     async fn go_through(
@@ -234,7 +250,8 @@ impl Planner {
         run: &RunId,
         mut writer: Option<&mut Writer<'_>>,
         report: &mut PlanReport,
-    ) -> Result<(), PlanError> {
+    ) -> Result<Left, PlanError> {
+        let mut left = Left::new();
         // The same bottle under two images is fetched once and copied then.
         let mut elsewhere: HashMap<Digest, ObjectKey> = match &writer {
             Some(writer) => writer.held_keys(&work),
@@ -251,11 +268,13 @@ impl Planner {
             for (bottle, size) in bottles {
                 if !self.selection.takes_size(size) {
                     report.outside_limits += 1;
+                    left.insert((formula.image.clone(), bottle.digest));
                     continue;
                 }
                 let key = ObjectKey::blob(&formula.image, &bottle.digest);
                 let copy_from = elsewhere.get(&bottle.digest).filter(|other| **other != key).cloned();
                 elsewhere.entry(bottle.digest).or_insert(key);
+                let file = index::file_of(formula, &bottle);
                 let message = Message {
                     run: run.clone(),
                     formula: formula.name.clone(),
@@ -266,7 +285,7 @@ impl Planner {
                     digest: bottle.digest,
                     size,
                     copy_from,
-                    file: None,
+                    file,
                     replace: false,
                 };
                 match self.lane(size) {
@@ -284,29 +303,35 @@ impl Planner {
                 break;
             }
         }
-        Ok(())
+        Ok(left)
     }
 
-    /// The validators to send: only if the last plan left nothing undone, was
-    /// about the same selection, and nothing of it came undone since.
-    fn known_catalogue<'a>(&self, manifest: &'a Manifest) -> Option<&'a Validators> {
-        let planned = manifest.planned.as_ref()?;
-        let same =
-            planned.url == self.catalogue_url().as_str() && planned.selection == self.selection.fingerprint();
-        let now = self.clock.now();
-        let mut records = manifest.images.values().flat_map(|image| image.bottles.values());
-        (same && records.all(|record| record.is_accounted_for(now))).then_some(&planned.validators)
-    }
-
-    /// A run that finds nothing changed is recorded too: it shows that the
-    /// mirror is alive.
-    async fn unchanged(&self, started_at: jiff::Timestamp) -> Result<PlanReport, PlanError> {
+    /// A run that finds nothing changed is recorded too: it shows that the mirror is
+    /// alive. The API files may have changed all the same, casks for example.
+    async fn unchanged(
+        &self,
+        manifest: Manifest,
+        version: Option<Version>,
+        files: Option<(Files, Set)>,
+        trouble: Option<String>,
+        started_at: Timestamp,
+    ) -> Result<PlanReport, PlanError> {
+        let mut report = PlanReport { unchanged: true, ..PlanReport::new() };
+        report.api.trouble = trouble;
+        if let Some((files, newest)) = files {
+            let (clients, needs) = (newest.clients.clone(), newest.needs.clone());
+            let staged = self.stage_set(files, clients, needs, Some(&newest), &mut report.api).await?;
+            if let Some(staged) = staged {
+                write::stage(&*self.store, manifest, version, &staged).await?;
+            }
+        }
         let mut run = RunRecord::begin(RunId::new(started_at), started_at);
         run.unchanged = true;
         run.planned = true;
         run.outcome = Some(Outcome::nothing(self.clock.now()));
         run.save(&*self.store).await?;
-        Ok(PlanReport { unchanged: true, run: Some(run.id), ..PlanReport::new() })
+        report.run = Some(run.id);
+        Ok(report)
     }
 
     fn lane(&self, size: u64) -> Lane {
@@ -314,39 +339,13 @@ impl Planner {
     }
 
     fn catalogue_url(&self) -> Url {
+        self.api_url("formula.json")
+    }
+
+    fn api_url(&self, path: &str) -> Url {
         let mut url = self.settings.api_url.clone();
-        let path = format!("{}/formula.json", url.path().trim_end_matches('/'));
+        let path = format!("{}/{path}", url.path().trim_end_matches('/'));
         url.set_path(&path);
         url
-    }
-}
-
-impl PlanReport {
-    fn new() -> Self {
-        Self {
-            run: None,
-            unchanged: false,
-            complete: true,
-            formulae: 0,
-            bottles: 0,
-            selected: 0,
-            held: 0,
-            queued: 0,
-            dead: 0,
-            small: Count::default(),
-            large: Count::default(),
-            unsized_bottles: 0,
-            outside_limits: 0,
-            added: Vec::new(),
-            missing: Vec::new(),
-            unmatched: Vec::new(),
-            skipped: Vec::new(),
-            problems: Vec::new(),
-        }
-    }
-
-    /// Everything that was put on the queues, or would be.
-    pub fn total(&self) -> Count {
-        self.small + self.large
     }
 }

@@ -11,8 +11,10 @@ use crate::bottle::{Digest, ObjectKey};
 use crate::catalogue::Formula;
 use crate::manifest::{self, Manifest, ManifestError, OpenRun, PlannedCatalogue, State};
 use crate::message::{Lane, Message};
+use crate::publication::Staged;
+use crate::retire::{self, Listed, Returned};
 use crate::run::{Count, Outcome, RunId, RunRecord};
-use crate::store::Version;
+use crate::store::{Store, Version};
 
 use super::diff::Work;
 use super::index::IndexDraft;
@@ -24,6 +26,33 @@ const FLUSH_FORMULAE: usize = 1000;
 
 /// A long plan is recorded at least this often.
 const FLUSH_EVERY: Duration = Duration::from_secs(30);
+
+/// What the end of a plan takes note of.
+pub(super) struct Ending {
+    /// The catalogue, if nothing stayed undone.
+    pub(super) planned: Option<PlannedCatalogue>,
+    /// The API files that wait for their bottles.
+    pub(super) staged: Option<Staged>,
+    pub(super) listed: Listed,
+    pub(super) returned: Returned,
+}
+
+/// Takes note of a set outside of a run.
+pub(super) async fn stage(
+    store: &dyn Store,
+    mut manifest: Manifest,
+    mut version: Option<Version>,
+    staged: &Staged,
+) -> Result<(), PlanError> {
+    loop {
+        manifest.publication.stage(staged.clone());
+        match manifest::save(store, &manifest, version.as_ref()).await {
+            Ok(_) => return Ok(()),
+            Err(ManifestError::Conflict) => (manifest, version) = manifest::load(store).await?,
+            Err(error) => return Err(error.into()),
+        }
+    }
+}
 
 /// The part of a plan that changes things.
 pub(super) struct Writer<'a> {
@@ -106,27 +135,34 @@ impl<'a> Writer<'a> {
         Ok(())
     }
 
-    pub(super) async fn end(
-        mut self,
-        planned: Option<PlannedCatalogue>,
-        report: &PlanReport,
-    ) -> Result<(), PlanError> {
+    pub(super) async fn end(mut self, ending: Ending, report: &PlanReport) -> Result<(), PlanError> {
         let complete = report.complete;
         if self.batch.formulae() > 0 {
             self.flush().await?;
         }
         let now = self.planner.clock.now();
         let run = self.run.id.clone();
-        let is_open = self.manifest.runs.contains_key(&run);
-        if complete && (is_open || self.manifest.planned != planned) {
-            self.change(|manifest| {
+        let Ending { planned, staged, listed, returned } = ending;
+        let selection = &self.planner.selection;
+        let change = |manifest: &mut Manifest| {
+            returned.apply(manifest);
+            if complete {
+                retire::mark(manifest, &listed, selection, now);
                 manifest.planned.clone_from(&planned);
+                if let Some(staged) = &staged {
+                    manifest.publication.stage(staged.clone());
+                }
                 if let Some(open) = manifest.runs.get_mut(&run) {
                     open.planning = false;
                     open.progress_at = now;
                 }
-            })
-            .await?;
+            }
+        };
+        // What came back was noted for this process alone.
+        let mut changed = self.manifest.clone();
+        change(&mut changed);
+        if changed != self.manifest || !returned.is_empty() {
+            self.change(change).await?;
         }
         self.run.formulae = report.formulae as u64;
         self.run.problems = (report.problems.len() + report.skipped.len()) as u64;

@@ -47,6 +47,11 @@ impl ApiPath {
         &self.0
     }
 
+    /// The catalogue, which plans are made from.
+    pub fn catalogue() -> Self {
+        Self(CATALOGUE.into())
+    }
+
     /// Whether it is the catalogue, which plans are made from.
     pub fn is_catalogue(&self) -> bool {
         &*self.0 == CATALOGUE

@@ -79,10 +79,9 @@ impl Publication {
         }
     }
 
-    /// The newest set: the one that waits, or what is read by some scope.
+    /// The newest set, whether it waits, is read, or was rolled back.
     pub fn newest(&self) -> Option<&RunId> {
-        let published = self.published.values().map(|published| &published.run);
-        self.staged.iter().map(|staged| &staged.run).chain(published).max()
+        self.runs().into_iter().next_back()
     }
 
     /// Whether `scope` waits for the set of `run`.

@@ -88,6 +88,14 @@ pub enum Error {
         /// What is wrong with it.
         why: &'static str,
     },
+    /// More came than anything of its kind has.
+    #[error("{what} is larger than {limit} bytes, which nothing of its kind is")]
+    TooLarge {
+        /// Path and host of what was asked for.
+        what: String,
+        /// The limit in bytes.
+        limit: usize,
+    },
     /// The image index can't be used.
     #[error("the image index {what} is malformed: {why}")]
     MalformedIndex {
@@ -127,6 +135,7 @@ impl Retryable for Error {
             | Self::HostNotAllowed { .. }
             | Self::BadRedirect { .. }
             | Self::MalformedIndex { .. }
+            | Self::TooLarge { .. }
             | Self::Catalogue(_)
             | Self::BadUrl { .. } => Verdict::GiveUp,
         }

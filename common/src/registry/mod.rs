@@ -6,6 +6,7 @@
 //! host than the registry's. Signed URLs never leave this module.
 
 mod answer;
+mod api;
 mod count;
 mod error;
 mod index;
@@ -16,20 +17,17 @@ mod token;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use reqwest::header::{
-    ACCEPT, AUTHORIZATION, ETAG, HeaderMap, HeaderValue, IF_MODIFIED_SINCE, IF_NONE_MATCH, LAST_MODIFIED,
-    RANGE,
-};
+use reqwest::header::{ACCEPT, AUTHORIZATION, HeaderMap, HeaderValue, RANGE};
 use reqwest::{Method, Response, StatusCode};
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 use url::Url;
 
 use crate::bottle::{ImagePath, ImageTag, Origin};
-use crate::catalogue::{Catalogue, Reader};
 use crate::retry::{Policy, Retryable};
 
 pub use answer::Download;
 pub(crate) use answer::retry_after;
+pub use api::{ApiAnswer, CatalogueAnswer, LARGEST_API_FILE, Validators};
 pub use count::{Counts, StatusClass};
 pub use error::Error;
 pub use index::{ImageIndex, LARGEST_INDEX, MEDIA_TYPE};
@@ -87,30 +85,6 @@ struct Clients {
     plain: reqwest::Client,
     /// For the catalogue: compressed on the way.
     compressed: reqwest::Client,
-}
-
-/// What tells whether the catalogue changed; upstream's own words, verbatim.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Validators {
-    /// `ETag`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub etag: Option<String>,
-    /// `Last-Modified`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub last_modified: Option<String>,
-}
-
-/// The answer to a conditional request for the catalogue.
-pub enum CatalogueAnswer {
-    /// It is the one that the validators stand for.
-    Unchanged,
-    /// It is another.
-    Fresh {
-        /// What it says.
-        catalogue: Catalogue,
-        /// What to send next time.
-        validators: Validators,
-    },
 }
 
 /// The body of a bottle, or of a part of it.
@@ -172,36 +146,6 @@ impl Upstream {
         })
     }
 
-    /// Reads the catalogue, unless it is the one that `known` stands for.
-    pub async fn catalogue(&self, url: &Url, known: Option<&Validators>) -> Result<CatalogueAnswer, Error> {
-        let mut ask = Ask { compressed: true, ..Ask::default() };
-        if let Some(known) = known {
-            set(&mut ask.headers, IF_NONE_MATCH, known.etag.as_deref());
-            set(&mut ask.headers, IF_MODIFIED_SINCE, known.last_modified.as_deref());
-        }
-        self.retrying(|| async {
-            let mut response = self.ask(Method::GET, url, &ask).await?;
-            let what = answer::describe(url);
-            if response.status() == StatusCode::NOT_MODIFIED {
-                return Ok(CatalogueAnswer::Unchanged);
-            }
-            let text = |name| {
-                response
-                    .headers()
-                    .get(name)
-                    .and_then(|value: &HeaderValue| value.to_str().ok())
-                    .map(str::to_owned)
-            };
-            let validators = Validators { etag: text(ETAG), last_modified: text(LAST_MODIFIED) };
-            let mut reader = Reader::new();
-            while let Some(chunk) = response.chunk().await.map_err(|error| Error::transport(&what, error))? {
-                reader.push(&chunk)?;
-            }
-            Ok(CatalogueAnswer::Fresh { catalogue: reader.finish()?, validators })
-        })
-        .await
-    }
-
     /// Reads the image index under a tag.
     pub async fn index(
         &self,
@@ -224,7 +168,7 @@ impl Upstream {
 
     /// The size of a bottle in bytes, where its image index doesn't say.
     pub async fn size(&self, url: &Url) -> Result<u64, Error> {
-        let ask = Ask { authorized: true, ..Ask::default() };
+        let ask = Ask { authorized: is_registry(url), ..Ask::default() };
         self.retrying(|| async {
             let response = self.ask(Method::HEAD, url, &ask).await?;
             let what = answer::describe(url);
@@ -237,7 +181,7 @@ impl Upstream {
     /// Opens a bottle, or a range of it, once: whoever reads the body decides
     /// about another attempt, which resolves the redirect anew.
     pub async fn open(&self, url: &Url, range: Option<ByteRange>) -> Result<Opened, Error> {
-        let mut ask = Ask { authorized: true, ..Ask::default() };
+        let mut ask = Ask { authorized: is_registry(url), ..Ask::default() };
         let what = answer::describe(url);
         if let Some(ByteRange { start, end, .. }) = range {
             let value = format!("bytes={start}-{}", end.saturating_sub(1));
@@ -361,6 +305,11 @@ impl Upstream {
     }
 }
 
+/// Whether a token may be asked for: a host of plain files gets none.
+fn is_registry(url: &Url) -> bool {
+    url.path().starts_with("/v2/")
+}
+
 /// Parses a URL that is to be fetched.
 pub fn parse(url: &str) -> Result<Url, Error> {
     Url::parse(url).map_err(|why| Error::BadUrl { url: url.to_owned(), why: why.to_string() })
@@ -371,10 +320,7 @@ async fn read_at_most(mut response: Response, limit: usize, what: &str) -> Resul
     let mut body = BytesMut::new();
     while let Some(chunk) = response.chunk().await.map_err(|error| Error::transport(what, error))? {
         if body.len() + chunk.len() > limit {
-            return Err(Error::MalformedIndex {
-                what: what.to_owned(),
-                why: format!("it is larger than {limit} bytes"),
-            });
+            return Err(Error::TooLarge { what: what.to_owned(), limit });
         }
         body.extend_from_slice(&chunk);
     }

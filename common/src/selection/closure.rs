@@ -14,6 +14,8 @@ use super::Selection;
 pub struct Selected {
     /// The wanted formulae, in the catalogue's order.
     pub formulae: Vec<SelectedFormula>,
+    /// The clients' platforms: those that the selection names, or all that occur.
+    pub clients: Vec<BottleTag>,
     /// What the dependency closure added, one reason each, by name.
     pub added: Vec<Added>,
     /// What is wanted and can't be had: installing `wanted_by` will fail.
@@ -38,7 +40,7 @@ pub struct SelectedBottle {
     pub digest: Digest,
     /// The bottle tags under which the catalogue lists this digest.
     pub tags: Vec<BottleTag>,
-    /// The clients that it is for, where the selection names them.
+    /// The clients that take it, of those in [`Selected::clients`].
     pub clients: Vec<BottleTag>,
 }
 
@@ -78,18 +80,22 @@ pub enum WhyMissing {
     NoBottle,
 }
 
+/// By a formula's position and a bottle's digest, the clients that take it.
+pub(super) type Wanted = BTreeMap<usize, BTreeMap<Digest, BTreeSet<BottleTag>>>;
+
 impl Selection {
     /// The bottles of `catalogue` that this selection asks for.
     pub fn apply(&self, catalogue: &Catalogue) -> Selected {
+        let is_named = |formula: &Formula| !formula.is_pinned && self.names(&formula.name);
         let named: Vec<usize> = (0..catalogue.formulae().len())
-            .filter(|position| self.names(&catalogue.formulae()[*position].name))
+            .filter(|position| is_named(&catalogue.formulae()[*position]))
             .collect();
         let mut selected = Selected { unmatched: self.unmatched(catalogue), ..Selected::default() };
 
         // With no platform named, everything that a named formula has is kept,
         // and the closure is followed for every platform that occurs.
-        let clients = self.text.tags.clone().unwrap_or_else(|| platforms(catalogue));
-        let mut wanted: BTreeMap<usize, BTreeMap<Digest, BTreeSet<BottleTag>>> = BTreeMap::new();
+        selected.clients = self.clients(catalogue);
+        let mut wanted = Wanted::new();
         if self.text.tags.is_none() {
             for position in &named {
                 for (_, digest) in &catalogue.formulae()[*position].bottles {
@@ -100,17 +106,22 @@ impl Selection {
 
         let mut notes = Notes::default();
         // Where all is kept there is nothing that a closure could add.
-        let clients =
-            if self.text.tags.is_none() && self.text.formulae.is_none() && self.text.exclude.is_empty() {
-                Vec::new()
-            } else {
-                clients
-            };
-        for client in &clients {
+        let is_all = self.text.tags.is_none() && self.text.formulae.is_none() && self.text.exclude.is_empty();
+        for client in selected.clients.iter().filter(|_| !is_all) {
             for (position, digest) in self.closure(catalogue, &named, client, &mut notes) {
                 wanted.entry(position).or_default().entry(digest).or_default().insert(client.clone());
             }
         }
+        // A client takes what suits it best, whatever it was wanted for.
+        for (position, digests) in &mut wanted {
+            for client in &selected.clients {
+                let taken = bottle_for(&catalogue.formulae()[*position], client);
+                if let Some(clients) = taken.and_then(|digest| digests.get_mut(&digest)) {
+                    clients.insert(client.clone());
+                }
+            }
+        }
+        self.add_portable_ruby(catalogue, &selected.clients, &mut wanted, &mut selected.unmatched);
 
         selected.formulae = wanted
             .into_iter()
@@ -121,11 +132,7 @@ impl Selection {
                     .map(|(digest, clients)| SelectedBottle {
                         digest,
                         tags: tags_of(&catalogue.formulae()[position], digest),
-                        clients: if self.text.tags.is_some() {
-                            clients.into_iter().collect()
-                        } else {
-                            Vec::new()
-                        },
+                        clients: clients.into_iter().collect(),
                     })
                     .collect(),
             })
@@ -146,6 +153,11 @@ impl Selection {
             .map(|((formula, wanted_by, why), clients)| Missing { formula, wanted_by, why, clients })
             .collect();
         selected
+    }
+
+    /// The clients' platforms: those that the selection names, or all that occur.
+    pub fn clients(&self, catalogue: &Catalogue) -> Vec<BottleTag> {
+        self.text.tags.clone().unwrap_or_else(|| platforms(catalogue))
     }
 
     /// What one client needs: the bottle of each named formula and, breadth
@@ -245,7 +257,8 @@ fn tags_of(formula: &Formula, digest: Digest) -> Vec<BottleTag> {
 
 /// Every client platform that the catalogue knows of.
 fn platforms(catalogue: &Catalogue) -> Vec<BottleTag> {
-    let tags = catalogue.formulae().iter().flat_map(|formula| formula.bottles.iter().map(|(tag, _)| tag));
+    let formulae = catalogue.formulae().iter().filter(|formula| !formula.is_pinned);
+    let tags = formulae.flat_map(|formula| formula.bottles.iter().map(|(tag, _)| tag));
     tags.filter(|tag| **tag != BottleTag::All).collect::<BTreeSet<_>>().into_iter().cloned().collect()
 }
 

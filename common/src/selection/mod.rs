@@ -9,17 +9,30 @@
 //! tags = ["arm64_tahoe", "x86_64_linux"] # the clients' platforms; all where absent
 //! dependencies = true                   # the runtime closure, per platform
 //! max_bottle_size = "2GB"               # larger bottles are left out
+//! portable_ruby = ["x86_64_linux", "arm64_big_sur"] # what brew itself runs on
+//! layout = "flat"                       # the bottles' flat names too
+//! keep = { tags = ["sonoma"], formulae = ["python@3.9"] } # never retired
+//!
+//! [portable_ruby_pins]                  # those that the catalogue doesn't list
+//! arm64_big_sur = "4dbd6a3a8b8c0a2ba9e2ecd0b6e0f4a5c1b4d2e3f60718293a4b5c6d7e8f9012"
+//!
+//! [[taps]]                              # other taps: a catalogue's URL, or its file
+//! name = "brewsci/bio"
+//! catalogue = "https://taps.example.com/brewsci-bio/formula.json"
 //! # "#.parse()?;
 //! # assert!(selection.takes_size(1_000_000));
 //! # Ok::<(), common::selection::SelectionError>(())
 //! ```
 
 mod closure;
+mod ruby;
 
+use std::collections::BTreeMap;
 use std::str::FromStr;
 
 use globset::{Glob, GlobBuilder, GlobSet, GlobSetBuilder};
 use serde::{Deserialize, Serialize};
+use url::Url;
 
 use crate::bottle::{BottleTag, Digest, FormulaName};
 use crate::size::ByteSize;
@@ -32,6 +45,7 @@ pub struct Selection {
     text: SelectionFile,
     allow: GlobSet,
     deny: GlobSet,
+    keep: GlobSet,
 }
 
 /// The selection as its file states it.
@@ -50,6 +64,48 @@ pub struct SelectionFile {
     pub min_bottle_size: Option<ByteSize>,
     /// Bottles larger than this are left out.
     pub max_bottle_size: Option<ByteSize>,
+    /// The bottle tags of the portable Ruby to keep, which brew itself runs on.
+    pub portable_ruby: Vec<BottleTag>,
+    /// The digests of portable Ruby's bottles that the catalogue doesn't list: brew
+    /// pins them, and older ones pin older bottles.
+    pub portable_ruby_pins: BTreeMap<BottleTag, Digest>,
+    /// Under which names bottles are kept.
+    pub layout: Layout,
+    /// What is never retired, whatever upstream drops.
+    pub keep: Keep,
+    /// Further taps.
+    pub taps: Vec<TapSource>,
+}
+
+/// Under which names bottles are kept.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Layout {
+    /// The registry's paths, which `HOMEBREW_ARTIFACT_DOMAIN` asks for.
+    #[default]
+    Oci,
+    /// Flat names too, which `HOMEBREW_BOTTLE_DOMAIN` asks for.
+    Flat,
+}
+
+/// What is never retired.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Keep {
+    /// Bottles with one of these tags.
+    pub tags: Vec<BottleTag>,
+    /// Bottles of these formulae, by name or glob.
+    pub formulae: Vec<String>,
+}
+
+/// A tap beside homebrew/core.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TapSource {
+    /// `USER/TAP`.
+    pub name: String,
+    /// Its catalogue in the shape of `formula.json`: a URL, or a file's path.
+    pub catalogue: String,
 }
 
 /// A selection that can't be used.
@@ -66,6 +122,14 @@ pub enum SelectionError {
         /// What is wrong with it.
         why: String,
     },
+    /// A tap that can't be used.
+    #[error("the tap {name:?} in the selection: {why}")]
+    Tap {
+        /// Its name, as it was given.
+        name: String,
+        /// What is wrong with it.
+        why: &'static str,
+    },
     /// Its values contradict each other, or select nothing.
     #[error("the selection contradicts itself: {0}")]
     Contradiction(&'static str),
@@ -80,6 +144,11 @@ impl Default for SelectionFile {
             dependencies: true,
             min_bottle_size: None,
             max_bottle_size: None,
+            portable_ruby: Vec::new(),
+            portable_ruby_pins: BTreeMap::new(),
+            layout: Layout::Oci,
+            keep: Keep::default(),
+            taps: Vec::new(),
         }
     }
 }
@@ -103,10 +172,28 @@ impl Selection {
         {
             return Err(SelectionError::Contradiction("`min_bottle_size` is greater than `max_bottle_size`"));
         }
+        if text.portable_ruby_pins.keys().any(|tag| !text.portable_ruby.contains(tag)) {
+            return Err(SelectionError::Contradiction(
+                "`portable_ruby_pins` has a tag that `portable_ruby` doesn't name",
+            ));
+        }
+        for (position, tap) in text.taps.iter().enumerate() {
+            let is_name = |part: &str| format!("{part}/x/y").parse::<FormulaName>().is_ok();
+            if !tap.name.split_once('/').is_some_and(|(user, tap)| is_name(user) && is_name(tap)) {
+                return Err(SelectionError::Tap { name: tap.name.clone(), why: "its name takes USER/TAP" });
+            }
+            if tap.catalogue.is_empty() {
+                return Err(SelectionError::Tap { name: tap.name.clone(), why: "its `catalogue` is empty" });
+            }
+            if text.taps[..position].iter().any(|other| other.name == tap.name) {
+                return Err(SelectionError::Tap { name: tap.name.clone(), why: "it is named twice" });
+            }
+        }
         let everything = vec!["*".to_owned()];
         let allow = globs(text.formulae.as_ref().unwrap_or(&everything))?;
         let deny = globs(&text.exclude)?;
-        Ok(Self { text, allow, deny })
+        let keep = globs(&text.keep.formulae)?;
+        Ok(Self { text, allow, deny, keep })
     }
 
     /// The selection as its file states it.
@@ -118,6 +205,16 @@ impl Selection {
     pub fn takes_size(&self, size: u64) -> bool {
         self.text.min_bottle_size.is_none_or(|least| size >= least.0)
             && self.text.max_bottle_size.is_none_or(|most| size <= most.0)
+    }
+
+    /// The URLs of the taps' catalogues; those in files have none.
+    pub fn catalogues(&self) -> Vec<Url> {
+        self.text.taps.iter().filter_map(|tap| Url::parse(&tap.catalogue).ok()).collect()
+    }
+
+    /// Whether a bottle is never retired.
+    pub fn keeps(&self, formula: &FormulaName, tags: &[BottleTag]) -> bool {
+        matches(&self.keep, formula) || tags.iter().any(|tag| self.text.keep.tags.contains(tag))
     }
 
     /// What tells two selections apart: a digest of all that they state.

@@ -4,7 +4,10 @@
 //! them, an image index may be put in place twice, and a run's outcome is
 //! counted from the manifest each time.
 
+mod flat;
+mod orders;
 mod place;
+mod publish;
 mod receipts;
 
 use std::sync::Arc;
@@ -16,11 +19,15 @@ use serde::Serialize;
 use crate::bottle::ObjectKey;
 use crate::clock::{self, Clock};
 use crate::dead_letter::ByReason;
-use crate::manifest::{self, Manifest, ManifestError, OpenRun, State, Tally};
+use crate::manifest::{self, BottleRecord, Manifest, ManifestError, OpenRun, State, Tally};
+use crate::publication::{self, Scope, SetError};
 use crate::queue::{Queue, QueueError};
 use crate::receipt::{self, Entry};
+use crate::retire;
 use crate::run::{self, Outcome, RunId, RunRecord};
 use crate::store::{Store, StoreError};
+
+pub use publish::{PublishReport, Waiting};
 
 /// Settles runs.
 pub struct Settler {
@@ -42,6 +49,8 @@ pub struct SettleSettings {
     pub lost_after: Duration,
     /// A run without progress for this long is stalled.
     pub stalled_after: Duration,
+    /// What is superseded expires after this long.
+    pub expire_after: Duration,
 }
 
 /// What a settle came to.
@@ -55,6 +64,14 @@ pub struct SettleReport {
     pub indexes: usize,
     /// Bottles that are still on their way, over all runs.
     pub remaining: u64,
+    /// What was published, and which clients' files wait.
+    pub publication: PublishReport,
+    /// What an operator had rolled back.
+    pub rolled_back: Vec<Scope>,
+    /// Bottles that were tagged as superseded.
+    pub retired: u64,
+    /// Bottles that had expired, and are forgotten.
+    pub expired: u64,
     /// Runs that are complete now.
     pub settled: Vec<RunRecord>,
     /// Runs that make no progress.
@@ -80,6 +97,9 @@ pub enum SettleError {
     /// The manifest can't be used.
     #[error(transparent)]
     Manifest(#[from] ManifestError),
+    /// A set of API files can't be read or written.
+    #[error(transparent)]
+    Set(#[from] SetError),
     /// A queue can't be used.
     #[error(transparent)]
     Queue(#[from] QueueError),
@@ -87,6 +107,10 @@ pub enum SettleError {
     #[error(transparent)]
     Store(#[from] StoreError),
 }
+
+/// Sets and API files that nothing refers to are kept for this long: a plan may be
+/// about to.
+const UNUSED_FOR: Duration = Duration::from_hours(6);
 
 /// How many runs are remembered.
 const RUNS_KEPT: usize = 100;
@@ -107,17 +131,26 @@ impl Settler {
                 unreadable: receipts.unreadable,
                 ..Default::default()
             };
+            let now = self.clock.now();
+            let at = manifest.next_tick(now);
             for entry in &receipts.entries {
                 manifest.fold(entry);
             }
+            stamp(&mut manifest, &receipts.entries, at);
+            let obeyed = orders::obey(&*self.store, &mut manifest, &receipts.orders, now, at).await?;
+            report.rolled_back = obeyed.rolled_back;
             self.reopen(&mut manifest, &receipts.entries);
             if queues_are_empty {
                 self.forget_lost(&mut manifest, looked_at);
             }
-            let placed = place::place(&*self.store, &mut manifest).await?;
+            // In this order: what clients read first names what is there already.
+            let placed = place::place(&*self.store, &mut manifest, at).await?;
             report.indexes = placed.len();
+            report.publication = publish::publish(&*self.store, &mut manifest, at).await?;
             self.close_runs(&mut manifest, &mut report).await?;
+            self.retire(&mut manifest, obeyed.retire_at_most, now, &mut report).await?;
             if manifest != before {
+                manifest.folded_at = Some(at);
                 match manifest::save(&*self.store, &manifest, version.as_ref()).await {
                     Ok(_) => {}
                     Err(ManifestError::Conflict) => {
@@ -127,8 +160,36 @@ impl Settler {
                     Err(error) => return Err(error.into()),
                 }
             }
+            if !report.publication.published.is_empty() {
+                self.forget_unused(&manifest, now).await;
+            }
             self.clean_up(&receipts.keys, &placed, !report.settled.is_empty()).await;
             return Ok(report);
+        }
+    }
+
+    /// Tags what upstream dropped, and forgets what has expired.
+    async fn retire(
+        &self,
+        manifest: &mut Manifest,
+        at_most: Option<u64>,
+        now: Timestamp,
+        report: &mut SettleReport,
+    ) -> Result<(), SettleError> {
+        let grace = self.settings.expire_after;
+        let is_due = |record: &BottleRecord| record.dropped_at.is_some() && record.superseded_at.is_none();
+        if manifest.images.values().flat_map(|image| image.bottles.values()).any(is_due) {
+            let outlook = retire::outlook(&*self.store, manifest, at_most, now, grace).await?;
+            report.retired = retire::retire(&*self.store, manifest, &outlook, now).await?;
+        }
+        report.expired = retire::expire(&*self.store, manifest, now, grace).await?;
+        Ok(())
+    }
+
+    async fn forget_unused(&self, manifest: &Manifest, now: Timestamp) {
+        let before = now.checked_sub(UNUSED_FOR).unwrap_or(Timestamp::MIN);
+        if let Err(error) = publication::forget_unused(&*self.store, &manifest.publication, before).await {
+            tracing::warn!(%error, "API files that nobody needs are left: a later settle removes them");
         }
     }
 
@@ -248,6 +309,18 @@ impl Settler {
             self.store.delete(&keys).await?;
         }
         Ok(())
+    }
+}
+
+/// Marks what came to be held by these entries.
+fn stamp(manifest: &mut Manifest, entries: &[Entry], at: Timestamp) {
+    for entry in entries {
+        if let Some(image) = manifest.images.get_mut(&entry.message.image)
+            && let Some(record) = image.bottles.get_mut(&entry.message.digest)
+            && record.state == State::Held
+        {
+            record.added_at.get_or_insert(at);
+        }
     }
 }
 

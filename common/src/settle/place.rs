@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 use futures_util::{FutureExt, StreamExt, TryStreamExt, stream};
+use jiff::Timestamp;
 
 use crate::bottle::{Digest, ImagePath, ImageTag, ObjectKey};
 use crate::manifest::{Image, IndexRecord, Manifest, State};
@@ -38,7 +39,11 @@ enum Fate {
 const AT_ONCE: usize = 16;
 
 /// Puts in place what may be; the staged objects that are no longer needed.
-pub(super) async fn place(store: &dyn Store, manifest: &mut Manifest) -> Result<Vec<ObjectKey>, StoreError> {
+pub(super) async fn place(
+    store: &dyn Store,
+    manifest: &mut Manifest,
+    at: Timestamp,
+) -> Result<Vec<ObjectKey>, StoreError> {
     // Boxed, and not mapped as they are polled: the compiler can't show of such
     // a closure that its futures may move between threads.
     let placements: Vec<_> = manifest
@@ -61,6 +66,7 @@ pub(super) async fn place(store: &dyn Store, manifest: &mut Manifest) -> Result<
             Fate::Placed => {
                 if let Some(index) = image.indexes.get_mut(&tag) {
                     index.staged = None;
+                    index.added_at = Some(at);
                     index.awaits.clear();
                 }
                 done.push(staged);

@@ -3,7 +3,7 @@
 use futures_util::{FutureExt, StreamExt, TryStreamExt, stream};
 
 use crate::bottle::ObjectKey;
-use crate::receipt::{Entry, PREFIX, Receipt, UNREADABLE};
+use crate::receipt::{Entry, Order, PREFIX, Receipt, UNREADABLE};
 use crate::store::{Condition, Object, Store, StoreError};
 
 /// The receipts of one settle.
@@ -12,6 +12,8 @@ pub(super) struct Waiting {
     pub(super) keys: Vec<ObjectKey>,
     /// What they say, oldest first.
     pub(super) entries: Vec<Entry>,
+    /// What they ask, oldest first.
+    pub(super) orders: Vec<Order>,
     /// How many could not be read.
     pub(super) unreadable: usize,
 }
@@ -25,12 +27,15 @@ pub(super) async fn read(store: &dyn Store) -> Result<Waiting, StoreError> {
     let listed = store.list(PREFIX, None, MOST).await?;
     let reads: Vec<_> = listed.into_iter().map(|meta| read_one(store, meta.key).boxed()).collect();
     let mut objects = stream::iter(reads).buffered(READS_AT_ONCE);
-    let mut waiting = Waiting { keys: Vec::new(), entries: Vec::new(), unreadable: 0 };
+    let mut waiting = Waiting { keys: Vec::new(), entries: Vec::new(), orders: Vec::new(), unreadable: 0 };
     while let Some((object, key)) = objects.try_next().await? {
         // Another settle may have folded it meanwhile.
         let Some(object) = object else { continue };
         match serde_json::from_slice::<Receipt>(&object.body) {
-            Ok(receipt) => waiting.entries.extend(receipt.entries),
+            Ok(receipt) => {
+                waiting.entries.extend(receipt.entries);
+                waiting.orders.extend(receipt.orders);
+            }
             Err(error) => {
                 tracing::error!(object.key = %key, %error, "a receipt can't be read: put aside for someone to look at");
                 put_aside(store, &key, object.body).await?;
@@ -40,6 +45,7 @@ pub(super) async fn read(store: &dyn Store) -> Result<Waiting, StoreError> {
         waiting.keys.push(key);
     }
     waiting.entries.sort_by_key(|entry| entry.at);
+    waiting.orders.sort_by_key(|order| order.at);
     Ok(waiting)
 }
 

@@ -189,7 +189,7 @@ async fn only_what_is_superseded_long_enough_expires(store: &dyn Store, expires:
     store.retag(&old, &superseded_tags(now - hour * 3)).await.unwrap();
     store.retag(&young, &superseded_tags(now - hour)).await.unwrap();
     let keys = [old.clone(), young.clone(), untagged.clone(), bottle(b"absent")];
-    store.expire(&keys, now - hour * 2).await.unwrap();
+    assert_eq!(store.expire(&keys, now - hour * 2).await.unwrap(), expires);
     assert_eq!(store.head(&old).await.unwrap().is_none(), expires);
     assert!(store.head(&young).await.unwrap().is_some() && store.head(&untagged).await.unwrap().is_some());
     assert!(store.expire(&[key("api/x.json")], now).await.is_err() || !expires);

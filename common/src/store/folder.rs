@@ -334,7 +334,7 @@ impl Store for Folder {
         .await
     }
 
-    async fn expire(&self, keys: &[ObjectKey], before: Timestamp) -> Result<(), StoreError> {
+    async fn expire(&self, keys: &[ObjectKey], before: Timestamp) -> Result<bool, StoreError> {
         for key in keys {
             check_taggable(key)?;
         }
@@ -352,7 +352,7 @@ impl Store for Folder {
                     optional(fs::remove_file(shared.path(&beside)))?;
                 }
             }
-            Ok(())
+            Ok(true)
         })
         .await
     }

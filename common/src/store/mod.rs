@@ -100,9 +100,9 @@ pub trait Store: Send + Sync {
     async fn tags(&self, key: &ObjectKey) -> Result<Tags, StoreError>;
 
     /// Removes those of `keys` that are tagged as superseded since `before` or
-    /// longer, and no others. A store that expires them by a rule of its own does
-    /// nothing.
-    async fn expire(&self, keys: &[ObjectKey], before: Timestamp) -> Result<(), StoreError>;
+    /// longer, and no others. `false` from a store that expires them by a rule of its
+    /// own, within a day or so, and does nothing.
+    async fn expire(&self, keys: &[ObjectKey], before: Timestamp) -> Result<bool, StoreError>;
 }
 
 /// A bottle on its way into the store, seen by nobody until it is completed.

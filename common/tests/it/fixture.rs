@@ -56,6 +56,7 @@ pub(crate) struct Fixture {
     pub(crate) most_receives: u32,
     pub(crate) visibility: Duration,
     pub(crate) concurrency: usize,
+    pub(crate) expire_after: Duration,
 }
 
 impl Fixture {
@@ -89,6 +90,7 @@ impl Fixture {
             most_receives: 3,
             visibility: Duration::from_secs(30),
             concurrency: 8,
+            expire_after: Duration::from_hours(24 * 90),
         }
     }
 
@@ -122,7 +124,11 @@ impl Fixture {
             store: Arc::clone(&self.store),
             queues: self.queues.values().map(|(work, _)| Arc::clone(work)).collect(),
             clock: self.clock.clone(),
-            settings: SettleSettings { lost_after: Duration::ZERO, stalled_after: Duration::from_hours(1) },
+            settings: SettleSettings {
+                lost_after: Duration::ZERO,
+                stalled_after: Duration::from_hours(1),
+                expire_after: self.expire_after,
+            },
         }
     }
 

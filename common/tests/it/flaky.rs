@@ -184,7 +184,7 @@ impl Store for FlakyStore {
         by_fate!(self.dice, store_failure("adopt"), self.inner.adopt(from, version, to, proof))
     }
 
-    async fn expire(&self, keys: &[ObjectKey], before: Timestamp) -> Result<(), StoreError> {
+    async fn expire(&self, keys: &[ObjectKey], before: Timestamp) -> Result<bool, StoreError> {
         by_fate!(self.dice, store_failure("expire"), self.inner.expire(keys, before))
     }
 }
@@ -290,7 +290,7 @@ impl Store for HookedStore {
         self.inner.adopt(from, version, to, proof).await
     }
 
-    async fn expire(&self, keys: &[ObjectKey], before: Timestamp) -> Result<(), StoreError> {
+    async fn expire(&self, keys: &[ObjectKey], before: Timestamp) -> Result<bool, StoreError> {
         self.inner.expire(keys, before).await
     }
 }

@@ -45,7 +45,7 @@ impl System {
             concurrency: 8,
             deadline: None,
         };
-        let upstream = service::upstream(&self.settings).unwrap();
+        let upstream = service::upstream(&self.settings, &[]).unwrap();
         let planner = pipeline.planner(upstream, "".parse().unwrap(), settings);
         let report = planner.plan(Mode::Queue).await.unwrap();
         assert_eq!(report.large.bottles, report.total().bottles);

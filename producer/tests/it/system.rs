@@ -78,7 +78,7 @@ impl System {
     /// Works on everything, as the consumers do.
     pub(crate) async fn drain(&self) {
         let pipeline = service::pipeline(&self.settings, self.cloud.config(), &Lane::ALL).unwrap();
-        let mirror = pipeline.mirror(service::upstream(&self.settings).unwrap(), 64 << 20);
+        let mirror = pipeline.mirror(service::upstream(&self.settings, &[]).unwrap(), 64 << 20);
         for lane in &pipeline.lanes {
             let settings = WorkerSettings {
                 concurrency: 8,

@@ -382,9 +382,9 @@ impl Store for S3 {
         }
     }
 
-    async fn expire(&self, _: &[ObjectKey], _: Timestamp) -> Result<(), StoreError> {
+    async fn expire(&self, _: &[ObjectKey], _: Timestamp) -> Result<bool, StoreError> {
         // The bucket's lifecycle rule does it: nobody may delete a bottle.
-        Ok(())
+        Ok(false)
     }
 }
 

@@ -1,0 +1,109 @@
+//! The catalogues that a plan is made from: upstream's, and those of other taps.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+
+use url::Url;
+
+use crate::bottle::Digest;
+use crate::catalogue::{Catalogue, Reader};
+use crate::manifest::PlannedCatalogue;
+use crate::registry::{CatalogueAnswer, Validators};
+use crate::selection::TapSource;
+
+use super::{PlanError, Planner};
+
+/// All catalogues as one.
+pub(super) struct Sources {
+    pub(super) catalogue: Catalogue,
+    /// Upstream's own.
+    pub(super) validators: Validators,
+    /// Of its bytes.
+    pub(super) sha256: Digest,
+    /// The taps', by where they came from.
+    pub(super) taps: BTreeMap<String, Validators>,
+    /// What the keys of images begin with that the catalogues speak for.
+    pub(super) roots: BTreeSet<String>,
+}
+
+/// One tap's catalogue; `None` if it is the one that is known.
+type TapAnswer = Option<(Catalogue, Validators)>;
+
+impl Planner {
+    /// Reads the catalogues; `None` if all are those that are `known`.
+    pub(super) async fn read_sources(
+        &self,
+        known: Option<&PlannedCatalogue>,
+    ) -> Result<Option<Sources>, PlanError> {
+        let core = self.read_core(known.map(|known| &known.validators)).await?;
+        let mut taps = Vec::new();
+        for tap in &self.selection.file().taps {
+            let known = known.and_then(|known| known.taps.get(&tap.catalogue));
+            taps.push((tap, self.read_tap(tap, known).await?));
+        }
+        if matches!(core, CatalogueAnswer::Unchanged) && taps.iter().all(|(_, answer)| answer.is_none()) {
+            return Ok(None);
+        }
+        // One of them is another: then all are needed.
+        let core = match core {
+            CatalogueAnswer::Unchanged => self.read_core(None).await?,
+            fresh @ CatalogueAnswer::Fresh { .. } => fresh,
+        };
+        let CatalogueAnswer::Fresh { mut catalogue, validators, sha256 } = core else { return Ok(None) };
+        let mut known = BTreeMap::new();
+        for (tap, answer) in taps {
+            let answer = match answer {
+                None => self.read_tap(tap, None).await?,
+                fresh => fresh,
+            };
+            if let Some((other, validators)) = answer {
+                catalogue.append(other);
+                known.insert(tap.catalogue.clone(), validators);
+            }
+        }
+        catalogue.pin_portable_ruby(self.selection.pins());
+        let roots = catalogue.formulae().iter().map(|formula| formula.root().to_owned()).collect();
+        Ok(Some(Sources { catalogue, validators, sha256, taps: known, roots }))
+    }
+
+    async fn read_core(&self, known: Option<&Validators>) -> Result<CatalogueAnswer, PlanError> {
+        let url = self.catalogue_url();
+        let answer = self.upstream.catalogue(&url, known).await;
+        answer.map_err(|source| PlanError::Catalogue { url, source })
+    }
+
+    async fn read_tap(&self, tap: &TapSource, known: Option<&Validators>) -> Result<TapAnswer, PlanError> {
+        let place = &tap.catalogue;
+        if !place.contains("://") {
+            return read_file(Path::new(place), known).await.map_err(|why| PlanError::Tap {
+                name: tap.name.clone(),
+                place: place.clone(),
+                why,
+            });
+        }
+        let url = Url::parse(place).map_err(|error| PlanError::Tap {
+            name: tap.name.clone(),
+            place: place.clone(),
+            why: error.to_string(),
+        })?;
+        match self.upstream.catalogue(&url, known).await {
+            Ok(CatalogueAnswer::Unchanged) => Ok(None),
+            Ok(CatalogueAnswer::Fresh { catalogue, validators, .. }) => Ok(Some((catalogue, validators))),
+            Err(source) => Err(PlanError::Catalogue { url, source }),
+        }
+    }
+}
+
+/// Reads a catalogue from a file; what tells whether it changed is its digest.
+async fn read_file(path: &Path, known: Option<&Validators>) -> Result<TapAnswer, String> {
+    let path = path.to_owned();
+    let bytes = tokio::task::spawn_blocking(move || std::fs::read(path));
+    let bytes = bytes.await.map_err(|error| error.to_string())?.map_err(|error| error.to_string())?;
+    let validators = Validators { etag: Some(Digest::of(&bytes).to_string()), last_modified: None };
+    if known == Some(&validators) {
+        return Ok(None);
+    }
+    let mut reader = Reader::new();
+    reader.push(&bytes).map_err(|error| error.to_string())?;
+    Ok(Some((reader.finish().map_err(|error| error.to_string())?, validators)))
+}

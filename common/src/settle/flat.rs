@@ -1,0 +1,113 @@
+//! Copies under flat names, made inside the store once a bottle is held.
+
+use futures_util::{FutureExt, StreamExt, TryStreamExt, stream};
+
+use crate::bottle::{Digest, ImagePath, ImageTag, ObjectKey};
+use crate::manifest::{Manifest, State};
+use crate::publication::Set;
+use crate::store::{Condition, Store, StoreError};
+
+/// Copies are made so many at once.
+const AT_ONCE: usize = 16;
+
+/// One settle makes at most so many; the next one goes on.
+const MOST: usize = 5000;
+
+/// What was copied.
+enum Copied {
+    Bottle {
+        image: ImagePath,
+        digest: Digest,
+        to: ObjectKey,
+    },
+    Index {
+        image: ImagePath,
+        tag: ImageTag,
+        sha256: Digest,
+    },
+    /// The object is not there: verify finds it.
+    Nothing,
+}
+
+/// Makes the copies that `set` needs and the mirror can make.
+pub(super) async fn copy(store: &dyn Store, manifest: &mut Manifest, set: &Set) -> Result<(), StoreError> {
+    let mut copies = Vec::new();
+    for need in &set.needs {
+        let Some(image) = manifest.images.get(&need.image) else { continue };
+        for bottle in &need.bottles {
+            let held = image.bottles.get(&bottle.digest).filter(|record| record.state == State::Held);
+            let Some(record) = held else { continue };
+            for to in bottle.flat.iter().filter(|to| !record.flat.contains(to)) {
+                copies.push(copy_bottle(store, &need.image, bottle.digest, to).boxed());
+            }
+        }
+        if let Some(tag) = need.index.as_ref().filter(|_| need.flat_index)
+            && let Some(index) = image.indexes.get(tag)
+            && index.staged.is_none()
+            && index.flat != Some(index.sha256)
+        {
+            copies.push(copy_index(store, &need.image, tag, index.sha256).boxed());
+        }
+    }
+    copies.truncate(MOST);
+    let copied: Vec<Copied> = stream::iter(copies).buffer_unordered(AT_ONCE).try_collect().await?;
+    for one in copied {
+        match one {
+            Copied::Bottle { image, digest, to } => {
+                // The name was another bottle's before.
+                for other in
+                    manifest.images.get_mut(&image).into_iter().flat_map(|image| image.bottles.values_mut())
+                {
+                    other.flat.retain(|flat| *flat != to);
+                }
+                if let Some(record) =
+                    manifest.images.get_mut(&image).and_then(|image| image.bottles.get_mut(&digest))
+                {
+                    record.flat.push(to);
+                }
+            }
+            Copied::Index { image, tag, sha256 } => {
+                if let Some(index) =
+                    manifest.images.get_mut(&image).and_then(|image| image.indexes.get_mut(&tag))
+                {
+                    index.flat = Some(sha256);
+                }
+            }
+            Copied::Nothing => {}
+        }
+    }
+    Ok(())
+}
+
+async fn copy_bottle(
+    store: &dyn Store,
+    image: &ImagePath,
+    digest: Digest,
+    to: &ObjectKey,
+) -> Result<Copied, StoreError> {
+    match store.copy(&ObjectKey::blob(image, &digest), to).await {
+        Ok(true) => Ok(Copied::Bottle { image: image.clone(), digest, to: to.clone() }),
+        Ok(false) => {
+            tracing::error!(object.key = %to, "the bottle is gone that this is a name of: `bottles verify --repair` fetches it");
+            Ok(Copied::Nothing)
+        }
+        // A damaged bottle holds back its own name and no other.
+        Err(error @ StoreError::WrongDigest { .. }) => {
+            tracing::error!(object.key = %to, %error, "no copy was made: `bottles verify --deep --repair` mends it");
+            Ok(Copied::Nothing)
+        }
+        Err(error) => Err(error),
+    }
+}
+
+async fn copy_index(
+    store: &dyn Store,
+    image: &ImagePath,
+    tag: &ImageTag,
+    sha256: Digest,
+) -> Result<Copied, StoreError> {
+    let Some(to) = ObjectKey::flat_index(image, tag) else { return Ok(Copied::Nothing) };
+    let Some(object) = store.get(&ObjectKey::index(image, tag)).await? else { return Ok(Copied::Nothing) };
+    store.put(&to, object.body.into(), Condition::Always).await?;
+    Ok(Copied::Index { image: image.clone(), tag: tag.clone(), sha256 })
+}

@@ -1,0 +1,260 @@
+//! Publishes API files: after the bottles and indexes that they name.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::bottle::BottleTag;
+use crate::manifest::{Manifest, State};
+use crate::publication::{ApiFile, ApiPath, Need, NeededBottle, Published, Scope, Set, Staged, file_key};
+use crate::store::{Body, Condition, Store, StoreError};
+
+use super::{SettleError, flat};
+
+/// What was published, and what waits for what.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PublishReport {
+    /// Scopes that clients read something new of.
+    pub published: Vec<Scope>,
+    /// Clients whose newest files wait.
+    pub waiting: Vec<Waiting>,
+}
+
+/// A client whose newest files wait.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Waiting {
+    /// The client.
+    pub client: BottleTag,
+    /// Its bottles that are on their way.
+    pub queued: u64,
+    /// Its bottles that were given up on.
+    pub dead: u64,
+    /// Its bottles that could not be planned.
+    pub unplanned: u64,
+    /// Its bottles whose image index, or whose flat name, is not in place.
+    pub unnamed: u64,
+}
+
+impl Waiting {
+    fn of(client: &BottleTag) -> Self {
+        Self { client: client.clone(), queued: 0, dead: 0, unplanned: 0, unnamed: 0 }
+    }
+
+    /// Whether nothing is waited for.
+    fn is_over(&self, despite_dead: bool) -> bool {
+        let given_up = if despite_dead { 0 } else { self.dead + self.unplanned };
+        self.queued + self.unnamed + given_up == 0
+    }
+}
+
+/// Publishes what is complete, scope by scope: of the sets that a scope waits for,
+/// the newest that it may have.
+pub(super) async fn publish(
+    store: &dyn Store,
+    manifest: &mut Manifest,
+    at: Timestamp,
+) -> Result<PublishReport, SettleError> {
+    let mut report = PublishReport::default();
+    let staged = manifest.publication.staged.clone();
+    for (age, staged) in staged.iter().rev().enumerate() {
+        let is_awaited = |scope: &Scope| manifest.publication.awaits(scope, &staged.run);
+        if !staged.scopes.iter().any(is_awaited) {
+            continue;
+        }
+        let Some(set) = load(store, manifest, staged).await? else { continue };
+        flat::copy(store, manifest, &set).await?;
+        let waiting = look(manifest, &set);
+        let ready = ready(&set, &waiting, staged);
+        if manifest.publication.held_since.is_none() {
+            for scope in staged.scopes.iter().filter(|scope| is_ready(scope, &ready)) {
+                if manifest.publication.awaits(scope, &staged.run)
+                    && write(store, manifest, &set, scope, at).await?
+                {
+                    report.published.push(scope.clone());
+                }
+            }
+        }
+        if age == 0 {
+            let waits =
+                |one: &Waiting| manifest.publication.awaits(&Scope::Client(one.client.clone()), &staged.run);
+            report.waiting = waiting.into_iter().filter(waits).collect();
+        }
+    }
+    manifest.publication.forget_published();
+    Ok(report)
+}
+
+/// Writes files of the sets in place again that are damaged or gone.
+pub(super) async fn republish(
+    store: &dyn Store,
+    manifest: &mut Manifest,
+    paths: &[ApiPath],
+) -> Result<(), SettleError> {
+    let mut by_run: BTreeMap<_, Vec<_>> = BTreeMap::new();
+    for path in paths {
+        if let Some(published) = manifest.publication.published.get(&path.scope()) {
+            by_run.entry(published.run.clone()).or_default().push(path);
+        }
+    }
+    for (run, paths) in by_run {
+        let Some(set) = Set::load(store, &run).await? else { continue };
+        for path in paths {
+            manifest.publication.files.remove(path);
+            if let Some(file) = set.files.get(path) {
+                put(store, manifest, path, file).await?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Gives clients what they read before, and holds back everything else until an
+/// operator lets it go on.
+pub(super) async fn roll_back(
+    store: &dyn Store,
+    manifest: &mut Manifest,
+    clients: &[BottleTag],
+    now: Timestamp,
+    at: Timestamp,
+) -> Result<Vec<Scope>, SettleError> {
+    let is_meant = |scope: &Scope| match scope {
+        Scope::Client(tag) => clients.is_empty() || clients.contains(tag),
+        Scope::AllClients | Scope::NoBottles => clients.is_empty(),
+    };
+    let scopes: Vec<Scope> =
+        manifest.publication.previous.keys().filter(|scope| is_meant(scope)).cloned().collect();
+    let mut done = Vec::new();
+    for scope in scopes {
+        let Some(previous) = manifest.publication.previous.get(&scope).cloned() else { continue };
+        let Some(set) = Set::load(store, &previous.run).await? else {
+            tracing::error!(%scope, set = %previous.run, "what was published before is gone: nothing was rolled back");
+            continue;
+        };
+        if write(store, manifest, &set, &scope, at).await? {
+            done.push(scope);
+        }
+    }
+    manifest.publication.held_since.get_or_insert(now);
+    Ok(done)
+}
+
+async fn load(
+    store: &dyn Store,
+    manifest: &mut Manifest,
+    staged: &Staged,
+) -> Result<Option<Set>, SettleError> {
+    let set = match Set::load(store, &staged.run).await {
+        Ok(Some(set)) => return Ok(Some(set)),
+        Ok(None) => "it is gone".to_owned(),
+        Err(crate::publication::SetError::Store(error)) => return Err(error.into()),
+        Err(error) => error.to_string(),
+    };
+    tracing::error!(set = %staged.run, why = set, "a staged set can't be used: the next plan stages another");
+    manifest.publication.staged.retain(|other| other.run != staged.run);
+    manifest.planned = None;
+    Ok(None)
+}
+
+/// What each client of a set waits for.
+fn look(manifest: &Manifest, set: &Set) -> Vec<Waiting> {
+    let mut waiting: Vec<Waiting> = set.clients.iter().map(Waiting::of).collect();
+    for need in &set.needs {
+        for bottle in &need.bottles {
+            let Some(count) = missing(manifest, need, bottle) else { continue };
+            for client in &bottle.clients {
+                if let Some(one) = waiting.get_mut(usize::from(*client)) {
+                    *count(one) += 1;
+                }
+            }
+        }
+    }
+    waiting
+}
+
+/// What a bottle lacks to be installed: where that is counted.
+fn missing(manifest: &Manifest, need: &Need, bottle: &NeededBottle) -> Option<fn(&mut Waiting) -> &mut u64> {
+    let image = manifest.images.get(&need.image);
+    let record = image.and_then(|image| image.bottles.get(&bottle.digest));
+    match record.map(|record| &record.state) {
+        None => return Some(|waiting| &mut waiting.unplanned),
+        Some(State::Queued) => return Some(|waiting| &mut waiting.queued),
+        Some(State::Dead(_)) => return Some(|waiting| &mut waiting.dead),
+        Some(State::Held) => {}
+    }
+    let index = need.index.as_ref().map(|tag| image.and_then(|image| image.indexes.get(tag)));
+    let is_named = match index {
+        None => true,
+        Some(None) => false,
+        Some(Some(index)) => index.staged.is_none() && (!need.flat_index || index.flat == Some(index.sha256)),
+    };
+    let has_names = record.is_some_and(|record| bottle.flat.iter().all(|flat| record.flat.contains(flat)));
+    if is_named && has_names { None } else { Some(|waiting| &mut waiting.unnamed) }
+}
+
+/// The clients that may have a set's files, and whether all of them may.
+fn ready(set: &Set, waiting: &[Waiting], staged: &Staged) -> (Vec<BottleTag>, bool) {
+    let over = waiting.iter().filter(|one| one.is_over(staged.despite_dead.contains(&one.client)));
+    let clients: Vec<BottleTag> = over.map(|one| one.client.clone()).collect();
+    let all = clients.len() == set.clients.len();
+    (clients, all)
+}
+
+fn is_ready(scope: &Scope, (clients, all): &(Vec<BottleTag>, bool)) -> bool {
+    match scope {
+        Scope::Client(client) => clients.contains(client),
+        Scope::AllClients => *all,
+        // What names no bottle goes along with the first that does.
+        Scope::NoBottles => *all || !clients.is_empty(),
+    }
+}
+
+/// Writes one scope's files, and takes note of what they replace. `false` if one of
+/// them is gone: then none is written, and the next plan stages them anew.
+async fn write(
+    store: &dyn Store,
+    manifest: &mut Manifest,
+    set: &Set,
+    scope: &Scope,
+    at: Timestamp,
+) -> Result<bool, SettleError> {
+    for (path, file) in set.files_of(scope) {
+        if store.head(&file_key(&file.sha256)?).await?.is_none() {
+            tracing::error!(file = %path, set = %set.run, "a staged API file is gone: the next plan stages it anew");
+            manifest.publication.staged.retain(|staged| staged.run != set.run);
+            manifest.planned = None;
+            return Ok(false);
+        }
+    }
+    for (path, file) in set.files_of(scope) {
+        put(store, manifest, path, file).await?;
+    }
+    let publication = &mut manifest.publication;
+    let now = Published { run: set.run.clone(), at };
+    if let Some(before) = publication.published.insert(scope.clone(), now) {
+        publication.previous.insert(scope.clone(), before);
+    }
+    tracing::info!(%scope, set = %set.run, "published");
+    Ok(true)
+}
+
+/// Writes a file, unless it is there: S3 tells a file's age by its last write.
+async fn put(
+    store: &dyn Store,
+    manifest: &mut Manifest,
+    path: &ApiPath,
+    file: &ApiFile,
+) -> Result<(), SettleError> {
+    if manifest.publication.files.get(path) == Some(&file.sha256) {
+        return Ok(());
+    }
+    let Some(object) = store.get(&file_key(&file.sha256)?).await? else { return Ok(()) };
+    let body = match file.modified {
+        Some(modified) => Body::Dated(object.body, modified),
+        None => object.body.into(),
+    };
+    let key = path.key().map_err(|error| StoreError::Refused { key: error.value, why: error.why })?;
+    store.put(&key, body, Condition::Always).await?;
+    manifest.publication.files.insert(path.clone(), file.sha256);
+    Ok(())
+}
