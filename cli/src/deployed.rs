@@ -124,7 +124,7 @@ pub(crate) async fn open(place: &PlaceOptions, named: Named) -> anyhow::Result<T
     let Some(to) = &place.to else {
         return Err(Usage("name a mirror with --to, or a deployed system with --stack".to_owned()).into());
     };
-    let Local { pipeline } = Local::open_existing(to, place).await?;
+    let Local { pipeline, .. } = Local::open_existing(to, place).await?;
     Ok(Target { pipeline, named: format!("--to {to}"), ecs: None, is_deployed: false })
 }
 

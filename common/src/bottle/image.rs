@@ -131,12 +131,9 @@ impl FromStr for RootUrl {
         if !matches!(url.scheme(), "http" | "https") || url.host_str().is_none() {
             return Err(refuse("it takes http or https and a host"));
         }
-        if url.query().is_some()
-            || url.fragment().is_some()
-            || !url.username().is_empty()
-            || url.password().is_some()
-        {
-            return Err(refuse("it takes no user, query or fragment"));
+        let has_user = !url.username().is_empty() || url.password().is_some();
+        if url.query().is_some() || url.fragment().is_some() || has_user || text.contains('%') {
+            return Err(refuse("it takes no user, query, fragment or escapes"));
         }
         let path = url.path().trim_matches('/');
         let origin = Origin::of(&url);
