@@ -5,24 +5,28 @@ use std::ops::Range;
 
 use serde_json::Value;
 
+use crate::platform;
 use crate::random::{mix_all, mix_text};
+use crate::tap::TapSpec;
 
 /// Everything that one upstream publishes.
 #[derive(Clone, Debug, Default)]
 pub struct Spec {
     /// Decides the bytes of every bottle. Equal specs give equal answers.
     pub seed: u64,
-    /// The formulae, in the order of the catalogue.
+    /// The formulae of homebrew/core, in the order of the catalogue.
     pub formulae: Vec<FormulaSpec>,
     /// Elements put at the end of the catalogue's array as they are, for example
     /// formulae that break its shape. Nothing else is published for them.
     pub raw_elements: Vec<Value>,
+    /// Other taps, no two of one name.
+    pub taps: Vec<TapSpec>,
 }
 
-/// One formula of homebrew/core.
+/// One formula of a tap.
 #[derive(Clone, Debug, Default)]
 pub struct FormulaSpec {
-    /// The name; in homebrew/core it is the full name too.
+    /// The short name; in homebrew/core it is the full name too.
     pub name: String,
     /// The upstream project's version, such as `3.6.0`.
     pub version: String,
@@ -42,6 +46,9 @@ pub struct FormulaSpec {
     pub variations: BTreeMap<String, Vec<String>>,
     /// The bottles, one a tag. None at all gives `"bottle": {}`.
     pub bottles: Vec<BottleSpec>,
+    /// Index and blobs are there, but neither the catalogue nor a file of the API lists
+    /// the formula.
+    pub unlisted: bool,
 }
 
 /// One bottle: the archive of one formula for one platform.
@@ -84,7 +91,7 @@ impl Spec {
             }
             formulae.push(formula);
         }
-        Self { seed, formulae, raw_elements: Vec::new() }
+        Self { seed, formulae, ..Self::default() }
     }
 
     /// `count` formulae, `uniform-00001` and on, with one bottle a tag of exactly
@@ -94,10 +101,10 @@ impl Spec {
             let formula = FormulaSpec::new(format!("uniform-{number:05}"), "1.0.0");
             tags.iter().fold(formula, |formula, tag| formula.with_bottle(tag, size))
         };
-        Self { seed, formulae: (1..=count).map(formula).collect(), raw_elements: Vec::new() }
+        Self { seed, formulae: (1..=count).map(formula).collect(), ..Self::default() }
     }
 
-    /// The formula of that name, to change it before [`replace`].
+    /// The formula of homebrew/core of that name, to change it before [`replace`].
     ///
     /// [`replace`]: crate::Upstream::replace
     pub fn formula_mut(&mut self, name: &str) -> Option<&mut FormulaSpec> {
@@ -109,6 +116,17 @@ impl FormulaSpec {
     /// A formula without bottles and dependencies.
     pub fn new(name: impl Into<String>, version: impl Into<String>) -> Self {
         Self { name: name.into(), version: version.into(), ..Self::default() }
+    }
+
+    /// The Ruby that brew fetches on a fresh machine, by digests that stand in its own
+    /// source: so it is unlisted. Four bottles of 20–50 kB.
+    pub fn portable_ruby(version: impl Into<String>) -> Self {
+        let formula = Self::new("portable-ruby", version)
+            .with_bottle("arm64_big_sur", 41_000)
+            .with_bottle("catalina", 38_000)
+            .with_bottle("arm64_linux", 23_000)
+            .with_bottle("x86_64_linux", 47_000);
+        Self { unlisted: true, ..formula }
     }
 
     /// Adds a bottle of `size` bytes whose content follows from the formula's name,
@@ -173,7 +191,7 @@ impl FormulaSpec {
         }
     }
 
-    /// The image below `homebrew/core/`: `@` becomes `/` and `+` becomes `x`.
+    /// The image below `<user>/<tap>/`: `@` becomes `/` and `+` becomes `x`.
     pub fn image(&self) -> String {
         self.name.replace('@', "/").replace('+', "x")
     }
@@ -192,6 +210,22 @@ impl FormulaSpec {
         match self.rebuild {
             0 => format!("{}.{tag}", self.package_version()),
             rebuild => format!("{}.{tag}.{rebuild}", self.package_version()),
+        }
+    }
+
+    /// The names of the formulae that the bottle of a platform needs when it runs.
+    pub(crate) fn runtime_dependencies(&self, tag: &str) -> impl Iterator<Item = &str> {
+        let declared = self.variations.get(tag).unwrap_or(&self.dependencies);
+        platform::runtime_dependencies(declared, &self.uses_from_macos, &self.uses_from_macos_bounds, tag)
+    }
+
+    /// The name of a bottle as a flat file, not escaped:
+    /// `name-version[_revision].<tag>.bottle[.<rebuild>].tar.gz`.
+    pub fn flat_file(&self, tag: &str) -> String {
+        let package = format!("{}-{}", self.name, self.package_version());
+        match self.rebuild {
+            0 => format!("{package}.{tag}.bottle.tar.gz"),
+            rebuild => format!("{package}.{tag}.bottle.{rebuild}.tar.gz"),
         }
     }
 }
@@ -231,6 +265,8 @@ mod tests {
         let plain = FormulaSpec::new("bar++", "2.3");
         assert_eq!((plain.image().as_str(), plain.image_tag().as_str()), ("barxx", "2.3"));
         assert_eq!(plain.reference("all"), "2.3.all");
+        assert_eq!(formula.flat_file("all"), "openssl@3-3.6.0_1.all.bottle.2.tar.gz");
+        assert_eq!(plain.flat_file("arm64_tahoe"), "bar++-2.3.arm64_tahoe.bottle.tar.gz");
     }
 
     #[test]

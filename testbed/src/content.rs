@@ -45,6 +45,10 @@ impl Generator {
         Self { seed, base: base.into() }
     }
 
+    pub(crate) fn seed(&self) -> u64 {
+        self.seed
+    }
+
     /// The bytes from `at` up to `end` or the end of a block's part, whichever comes
     /// first; empty only if `at >= end`. `end` is at most the content's size.
     pub(crate) fn piece(&self, content: Content, at: u64, end: u64) -> Bytes {

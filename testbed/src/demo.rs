@@ -25,7 +25,7 @@ impl Spec {
     /// bytes; names, versions and tags stay.
     pub fn demo(seed: u64) -> Self {
         let formulae = ROWS.iter().map(|row| row.formula(seed)).collect();
-        Self { seed, formulae, raw_elements: Vec::new() }
+        Self { seed, formulae, ..Self::default() }
     }
 
     /// The two bottles of [`Spec::demo`] to make fail with

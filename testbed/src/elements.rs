@@ -4,11 +4,8 @@ use serde::ser::{Serialize, SerializeMap, Serializer};
 use serde_json::{Map, Value, json};
 
 use crate::catalogue::FormulaSpec;
-use crate::published::Bottled;
 use crate::random::{commit, mix_text};
-
-/// The origin that the real catalogue names; clients put their own in its place.
-const ROOT_URL: &str = "https://ghcr.io/v2/homebrew/core";
+use crate::tap::Bottled;
 
 /// The catalogue's array: an element a formula, then `raw` as it is.
 pub(crate) fn catalogue<'a>(formulae: impl Iterator<Item = Bottled<'a>>, raw: &[Value]) -> Vec<u8> {
@@ -53,8 +50,8 @@ fn element(bottled: &Bottled<'_>) -> Fields {
     let versioned = versioned_formulae(name);
     Fields(vec![
         ("name", json!(name)),
-        ("full_name", json!(name)),
-        ("tap", json!("homebrew/core")),
+        ("full_name", json!(bottled.full_name())),
+        ("tap", json!(bottled.tap.name)),
         ("oldnames", json!([])),
         ("aliases", json!([])),
         ("versioned_formulae", versioned),
@@ -131,19 +128,19 @@ fn bottle(bottled: &Bottled<'_>) -> Value {
     if bottled.spec.bottles.is_empty() {
         return json!({});
     }
-    let image = bottled.spec.image();
     let files: Map<String, Value> = bottled
         .bottles()
         .map(|(bottle, digest)| {
-            let digest = hex::encode(digest);
-            let url = format!("{ROOT_URL}/{image}/blobs/sha256:{digest}");
-            (
-                bottle.tag.clone(),
-                json!({"cellar": cellar(&bottle.tag, bottle.content), "url": url, "sha256": digest}),
-            )
+            let file = json!({
+                "cellar": cellar(&bottle.tag, bottle.content),
+                "url": bottled.url(&bottle.tag, digest),
+                "sha256": hex::encode(digest),
+            });
+            (bottle.tag.clone(), file)
         })
         .collect();
-    json!({"stable": {"rebuild": bottled.spec.rebuild, "root_url": ROOT_URL, "files": files}})
+    let root_url = &bottled.tap.root_url;
+    json!({"stable": {"rebuild": bottled.spec.rebuild, "root_url": root_url, "files": files}})
 }
 
 /// Where the bottle may be unpacked: anywhere, anywhere as it is, or one place.

@@ -120,8 +120,9 @@ pub(crate) enum Stage {
 impl Faults {
     /// Adds a rule. The pattern is matched against the server's name and the path
     /// without the query, such as `registry:/v2/homebrew/core/openssl/3/manifests/3.6.0`,
-    /// `cdn:/ghcr1/blobs/sha256:…` and `api:/api/formula.json`; `*` stands for any text,
-    /// slashes included. `*sha256:…` acts on both servers that know the digest.
+    /// `cdn:/ghcr1/blobs/sha256:…`, `files:/example/tools/name-1.0.all.bottle.tar.gz` and
+    /// `api:/api/formula.json`; `*` stands for any text, slashes included. Paths are as they
+    /// were sent, so an escaped name stays escaped. `*sha256:…` acts on both servers that know the digest.
     pub fn set(&self, pattern: &str, fault: Fault, times: Times) {
         let pattern = pattern.to_owned();
         lock(&self.rules).push(Rule { pattern, fault, times, seen: 0 });

@@ -4,9 +4,10 @@ use std::collections::{BTreeMap, HashSet};
 
 use serde_json::{Value, json};
 
-use crate::catalogue::FormulaSpec;
-use crate::published::{Bottled, Published};
+use crate::platform::{architecture, is_linux, macos};
+use crate::published::Published;
 use crate::random::{commit, mix_text};
+use crate::tap::Bottled;
 
 /// The media type of an index, which a client must name in `Accept`.
 pub(crate) const MEDIA_TYPE: &str = "application/vnd.oci.image.index.v1+json";
@@ -35,7 +36,7 @@ pub(crate) fn body(published: &Published, bottled: &Bottled<'_>, omit: &Omit) ->
                 ("sh.brew.bottle.digest", hex::encode(digest)),
                 ("sh.brew.bottle.installed_size", (bottle.size * 3).to_string()),
                 ("sh.brew.path_exec_files", format!("bin/{}", spec.name)),
-                ("sh.brew.tab", tab(published, spec, &bottle.tag).to_string()),
+                ("sh.brew.tab", tab(published, bottled, &bottle.tag).to_string()),
             ]);
             if !omit.sizes {
                 annotations.insert("sh.brew.bottle.size", bottle.size.to_string());
@@ -53,12 +54,14 @@ pub(crate) fn body(published: &Published, bottled: &Bottled<'_>, omit: &Omit) ->
         "schemaVersion": 2,
         "mediaType": MEDIA_TYPE,
         "manifests": manifests,
-        "annotations": annotations(spec),
+        "annotations": annotations(bottled),
     });
     index.to_string().into_bytes()
 }
 
-fn annotations(spec: &FormulaSpec) -> Value {
+fn annotations(bottled: &Bottled<'_>) -> Value {
+    let (spec, tap) = (bottled.spec, &bottled.tap.name);
+    let (user, repository) = tap.split_once('/').unwrap_or((tap, "tap"));
     let name = &spec.name;
     let revision = commit(mix_text(&[name, &spec.image_tag()]));
     let letter = name.get(..1).unwrap_or("x");
@@ -72,10 +75,10 @@ fn annotations(spec: &FormulaSpec) -> Value {
         "org.opencontainers.image.ref.name": spec.image_tag(),
         "org.opencontainers.image.revision": revision,
         "org.opencontainers.image.source":
-            format!("https://github.com/homebrew/homebrew-core/blob/{revision}/Formula/{letter}/{name}.rb"),
-        "org.opencontainers.image.title": format!("homebrew/core/{name}"),
+            format!("https://github.com/{user}/homebrew-{repository}/blob/{revision}/Formula/{letter}/{name}.rb"),
+        "org.opencontainers.image.title": format!("{tap}/{name}"),
         "org.opencontainers.image.url": format!("https://www.example.org/{name}/"),
-        "org.opencontainers.image.vendor": "homebrew",
+        "org.opencontainers.image.vendor": user,
         "org.opencontainers.image.version": spec.package_version(),
     })
 }
@@ -90,13 +93,14 @@ fn platform(tag: &str) -> Value {
 }
 
 /// What brew writes into a keg: how the bottle was built, and what it needs.
-fn tab(published: &Published, spec: &FormulaSpec, tag: &str) -> Value {
-    let direct: HashSet<&str> = runtime_dependencies(spec, tag).collect();
+fn tab(published: &Published, bottled: &Bottled<'_>, tag: &str) -> Value {
+    let direct: HashSet<&str> = bottled.spec.runtime_dependencies(tag).collect();
+    let own = bottled.full_name();
     let mut reached: Vec<&str> = Vec::new();
-    let mut seen: HashSet<&str> = HashSet::from([spec.name.as_str()]);
-    let mut open: Vec<&FormulaSpec> = vec![spec];
+    let mut seen: HashSet<&str> = HashSet::from([own.as_str()]);
+    let mut open = vec![bottled.spec];
     while let Some(formula) = open.pop() {
-        for name in runtime_dependencies(formula, tag) {
+        for name in formula.runtime_dependencies(tag) {
             if seen.insert(name) {
                 reached.push(name);
                 open.extend(published.formula(name).map(|bottled| bottled.spec));
@@ -106,15 +110,15 @@ fn tab(published: &Published, spec: &FormulaSpec, tag: &str) -> Value {
     reached.sort_unstable();
     let runtime: Vec<Value> = reached
         .into_iter()
-        .filter_map(|name| published.formula(name))
-        .map(|Bottled { spec, .. }| {
+        .filter_map(|name| Some((name, published.formula(name)?.spec)))
+        .map(|(name, spec)| {
             json!({
-                "full_name": spec.name,
+                "full_name": name,
                 "version": spec.version,
                 "revision": spec.revision,
                 "bottle_rebuild": spec.rebuild,
                 "pkg_version": spec.package_version(),
-                "declared_directly": direct.contains(spec.name.as_str()),
+                "declared_directly": direct.contains(name),
             })
         })
         .collect();
@@ -141,37 +145,3 @@ fn built_on(tag: &str) -> Value {
         }),
     }
 }
-
-/// The formulae that a bottle needs when it runs; those needed for building only are
-/// objects with a context, and left out.
-fn runtime_dependencies<'a>(spec: &'a FormulaSpec, tag: &str) -> impl Iterator<Item = &'a str> {
-    let declared = spec.variations.get(tag).unwrap_or(&spec.dependencies);
-    let system = if is_linux(tag) { spec.uses_from_macos.as_slice() } else { &[] };
-    declared.iter().map(String::as_str).chain(system.iter().filter_map(Value::as_str))
-}
-
-/// `all` counts as Linux here: its bottles are built there.
-fn is_linux(tag: &str) -> bool {
-    macos(tag).is_none()
-}
-
-fn architecture(tag: &str) -> &'static str {
-    if tag.starts_with("arm64_") { "arm64" } else { "amd64" }
-}
-
-fn macos(tag: &str) -> Option<(&'static str, &'static str)> {
-    let name = tag.strip_prefix("arm64_").unwrap_or(tag);
-    MACOS.into_iter().find(|(macos, _)| *macos == name)
-}
-
-/// Newest first.
-pub(crate) const MACOS: [(&str, &str); 8] = [
-    ("golden_gate", "27"),
-    ("tahoe", "26"),
-    ("sequoia", "15"),
-    ("sonoma", "14"),
-    ("ventura", "13"),
-    ("monterey", "12"),
-    ("big_sur", "11"),
-    ("catalina", "10.15"),
-];

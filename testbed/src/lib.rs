@@ -2,10 +2,12 @@
 //!
 //! [`Spec`] describes what upstream publishes: 40 formulae with realistic names
 //! ([`Spec::demo`]), tens of thousands of bottles ([`Spec::bulk`]) or a few large
-//! ones ([`Spec::uniform`]). [`Upstream`] serves it from three ports: the API, the
-//! registry, and the host that the registry redirects to. Bottles are computed, not
-//! stored, so their number and size are free. [`Faults`] makes chosen answers fail,
-//! stall or lie; [`RequestLog`] says what was asked.
+//! ones ([`Spec::uniform`]), and other taps ([`TapSpec`]). [`Upstream`] serves it from
+//! four ports: the API, the registry, the host that the registry redirects to, and a
+//! plain host of flat files. Bottles are computed, not stored, so their number and size
+//! are free. [`Faults`] makes chosen answers fail, stall or lie; [`RequestLog`] says what
+//! was asked. [`brew::Brew`] is the other side: a client that asks a mirror what `brew`
+//! asks.
 //!
 //! The crate shares no code with the client that it tests: names, keys and addresses
 //! are worked out here a second time, so that a mistake in one does not hide itself.
@@ -28,6 +30,7 @@
 //! # }
 //! ```
 
+pub mod brew;
 #[cfg(feature = "emulator")]
 mod bucket;
 pub mod catalogue;
@@ -35,17 +38,22 @@ pub mod catalogue;
 mod cloud;
 mod content;
 mod demo;
+mod draft;
 mod elements;
 #[cfg(feature = "emulator")]
 mod emulator;
+mod escape;
 pub mod fault;
 mod glob;
 mod index;
 pub mod log;
+mod places;
+mod platform;
 mod published;
 mod random;
 mod signed;
 mod sync;
+mod tap;
 pub mod upstream;
 
 #[cfg(feature = "emulator")]
@@ -58,4 +66,5 @@ pub use demo::Planted;
 pub use emulator::{Emulator, aws_config_for};
 pub use fault::{Fault, Faults, Times};
 pub use log::{Entry, RequestLog, Server};
-pub use upstream::{ExpectedBottle, Ports, Upstream};
+pub use tap::{TapRoot, TapSpec};
+pub use upstream::{ExpectedBottle, ExpectedTapBottle, Ports, Upstream};

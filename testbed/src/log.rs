@@ -13,7 +13,7 @@ use crate::sync::lock;
 /// Violations kept at most, so that a misbehaving client can't fill the memory.
 const VIOLATIONS: usize = 1000;
 
-/// One of the three servers.
+/// One of the four servers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Server {
@@ -23,6 +23,8 @@ pub enum Server {
     Registry,
     /// Stands for `pkg-containers.githubusercontent.com`.
     Cdn,
+    /// The plain host of flat files: see [`TapRoot::Files`](crate::TapRoot::Files).
+    Files,
 }
 
 /// One request, as far as it got by the time of asking.
@@ -46,7 +48,7 @@ pub struct Entry {
     pub bytes_sent: u64,
 }
 
-/// The requests to all three servers. A clone is another handle to the same log.
+/// The requests to all four servers. A clone is another handle to the same log.
 #[derive(Clone, Debug, Default)]
 pub struct RequestLog {
     inner: Arc<Inner>,
@@ -154,6 +156,7 @@ impl fmt::Display for Server {
             Self::Api => "api",
             Self::Registry => "registry",
             Self::Cdn => "cdn",
+            Self::Files => "files",
         })
     }
 }

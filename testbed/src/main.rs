@@ -1,5 +1,6 @@
 //! Runs the look-alike as a process of its own, for the demo and the benches.
 
+use std::collections::BTreeMap;
 use std::io::{Read as _, Write as _};
 use std::ops::Range;
 use std::path::PathBuf;
@@ -9,7 +10,7 @@ use std::thread;
 use anyhow::{Context as _, bail};
 use clap::Parser;
 use serde_json::json;
-use testbed::{Ports, Spec, Upstream};
+use testbed::{Ports, Spec, TapSpec, Upstream};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::oneshot;
 
@@ -17,7 +18,8 @@ use tokio::sync::oneshot;
 ///
 /// Serves until SIGINT or SIGTERM. While it runs, POST and DELETE `/_testbed/faults` at
 /// the API's port set and clear faults; GET `/_testbed/log` and `/_testbed/expected`
-/// tell what was asked and what a mirror should hold.
+/// tell what was asked and what a mirror should hold. The catalogue of another tap is at
+/// `/taps/<user>/<tap>/formula.json`, at the API's port.
 #[derive(Debug, Parser)]
 #[command(version)]
 #[expect(clippy::struct_excessive_bools, reason = "each is a switch of the command line")]
@@ -37,6 +39,10 @@ struct Options {
     /// Publish this many formulae with one bottle a tag, all of one size
     #[arg(long, value_name = "COUNTxSIZE")]
     uniform: Option<Uniform>,
+    /// Publish two small taps beside it: example/tools in the registry, example/files on a
+    /// plain host
+    #[arg(long)]
+    taps: bool,
     /// The tags of the bottles of one size
     #[arg(long, value_name = "TAG,…", value_delimiter = ',', default_value = "x86_64_linux")]
     tags: Vec<String>,
@@ -52,6 +58,9 @@ struct Options {
     /// Port of the host that the registry redirects to; 0 is any free one
     #[arg(long, default_value_t = 0)]
     cdn_port: u16,
+    /// Port of the plain host of flat files; 0 is any free one
+    #[arg(long, default_value_t = 0)]
+    files_port: u16,
     /// Print the addresses as one line of JSON
     #[arg(long)]
     print_json: bool,
@@ -69,7 +78,12 @@ struct Options {
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> anyhow::Result<()> {
     let options = Options::parse();
-    let ports = Ports { api: options.api_port, registry: options.registry_port, cdn: options.cdn_port };
+    let ports = Ports {
+        api: options.api_port,
+        registry: options.registry_port,
+        cdn: options.cdn_port,
+        files: options.files_port,
+    };
     let upstream = Upstream::start_on(options.spec(), ports).await?;
     if let Some(file) = &options.dump_catalogue {
         let catalogue = upstream.api_file("/api/formula.json").context("there is no catalogue")?;
@@ -82,7 +96,7 @@ async fn main() -> anyhow::Result<()> {
     // From here on, so that a signal right after the addresses appear ends it cleanly.
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut terminate = signal(SignalKind::terminate())?;
-    announce(&upstream, options.print_json)?;
+    announce(&upstream, options.taps, options.print_json)?;
     let stdin = stdin_closed(options.until_stdin_closes);
     tokio::select! {
         _ = interrupt.recv() => {}
@@ -94,6 +108,11 @@ async fn main() -> anyhow::Result<()> {
 
 impl Options {
     fn spec(&self) -> Spec {
+        let taps = if self.taps { TapSpec::demo() } else { Vec::new() };
+        Spec { taps, ..self.core() }
+    }
+
+    fn core(&self) -> Spec {
         if let Some(bottles) = self.bottles {
             return Spec::bulk(self.seed, bottles, self.size.0.clone());
         }
@@ -105,12 +124,17 @@ impl Options {
     }
 }
 
-fn announce(upstream: &Upstream, as_json: bool) -> anyhow::Result<()> {
-    let (api, registry, cdn) = (upstream.api_url(), upstream.registry_url(), upstream.cdn_url());
+fn announce(upstream: &Upstream, taps: bool, as_json: bool) -> anyhow::Result<()> {
+    let mut addresses =
+        vec![("api", upstream.api_url()), ("registry", upstream.registry_url()), ("cdn", upstream.cdn_url())];
+    if taps {
+        addresses.push(("files", upstream.files_url()));
+    }
     let text = if as_json {
-        json!({"api": api, "registry": registry, "cdn": cdn}).to_string()
+        json!(BTreeMap::from_iter(addresses)).to_string()
     } else {
-        format!("api       {api}\nregistry  {registry}\ncdn       {cdn}")
+        let lines = addresses.iter().map(|(name, address)| format!("{name:<9} {address}"));
+        lines.collect::<Vec<_>>().join("\n")
     };
     let mut out = std::io::stdout().lock();
     writeln!(out, "{text}")?;

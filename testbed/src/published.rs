@@ -1,6 +1,6 @@
 //! One state of upstream: a spec with its digests and the files made from it.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap};
 use std::io::Write as _;
 use std::sync::{Arc, OnceLock};
 
@@ -8,38 +8,32 @@ use bytes::Bytes;
 use flate2::Compression;
 use flate2::write::GzEncoder;
 use jiff::Timestamp;
+use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 
-use crate::catalogue::{BottleSpec, FormulaSpec, Spec};
 use crate::content::{Content, Digest, Generator};
+use crate::draft::{Draft, content};
 use crate::index::{self, Omit};
+use crate::places::Places;
+use crate::tap::{Bottled, CORE, Tap, TapRoot, TapSpec};
 use crate::{elements, signed};
 
 /// The path of the catalogue.
 pub(crate) const CATALOGUE: &str = "/api/formula.json";
 
-/// What is published at one time. What was published before stays reachable by tag
-/// and digest, as it does in the registry.
+/// What is published at one time. What was published before stays reachable by tag,
+/// digest and file name, as it does in the registry.
 #[derive(Debug)]
 pub(crate) struct Published {
-    spec: Spec,
-    generator: Arc<Generator>,
-    /// By formula, by bottle.
-    digests: Vec<Vec<Digest>>,
-    known: HashMap<Content, Digest>,
-    by_name: HashMap<String, usize>,
-    by_image: HashMap<String, usize>,
-    blobs: HashMap<Digest, Blob>,
+    pub(crate) generator: Arc<Generator>,
+    pub(crate) known: HashMap<Content, Digest>,
+    /// Homebrew/core, then the others.
+    taps: Vec<Tap>,
+    raw_elements: Vec<Value>,
+    places: Places,
     files: BTreeMap<String, OnceLock<ApiFile>>,
     last_modified: Timestamp,
     previous: Option<Arc<Published>>,
-}
-
-/// A formula with the digests of its bottles.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Bottled<'a> {
-    pub(crate) spec: &'a FormulaSpec,
-    digests: &'a [Digest],
 }
 
 /// A file of the API, ready to be sent.
@@ -51,38 +45,15 @@ pub(crate) struct ApiFile {
     gzip: OnceLock<Bytes>,
 }
 
-#[derive(Debug)]
-struct Blob {
-    content: Content,
-    /// Below `homebrew/core/`.
-    images: Vec<String>,
-}
-
 impl Published {
-    /// Works out every digest: seconds of work if the bottles come to gigabytes.
-    pub(crate) fn new(spec: Spec, previous: Option<Arc<Self>>) -> Self {
-        let alike = previous.as_ref().filter(|previous| previous.spec.seed == spec.seed);
-        let generator =
-            alike.map_or_else(|| Arc::new(Generator::new(spec.seed)), |one| Arc::clone(&one.generator));
-        let mut known = alike.map(|previous| previous.known.clone()).unwrap_or_default();
-        learn(&generator, &spec, &mut known);
-
-        let digest = |bottle: &BottleSpec| known[&content(bottle)];
-        let digests: Vec<Vec<Digest>> =
-            spec.formulae.iter().map(|one| one.bottles.iter().map(digest).collect()).collect();
-        let mut blobs: HashMap<Digest, Blob> = HashMap::new();
-        for formula in &spec.formulae {
-            for bottle in &formula.bottles {
-                let blob = blobs
-                    .entry(digest(bottle))
-                    .or_insert_with(|| Blob { content: content(bottle), images: Vec::with_capacity(1) });
-                blob.images.push(formula.image());
-            }
-        }
-        let numbered = |name: fn(&FormulaSpec) -> String| -> HashMap<String, usize> {
-            spec.formulae.iter().enumerate().map(|(at, formula)| (name(formula), at)).collect()
-        };
-        let (by_name, by_image) = (numbered(|one| one.name.clone()), numbered(FormulaSpec::image));
+    /// `files` is the origin of the plain host.
+    pub(crate) fn new(draft: Draft, files: &str, previous: Option<Arc<Self>>) -> Self {
+        let Draft { spec, generator, known } = draft;
+        let core = TapSpec { name: CORE.to_owned(), root: TapRoot::Registry, formulae: spec.formulae };
+        let taps: Vec<Tap> = std::iter::once(core)
+            .chain(spec.taps)
+            .map(|tap| Tap::new(tap, files, |bottle| known[&content(bottle)]))
+            .collect();
 
         // HTTP dates have whole seconds, and a later publication needs a later date.
         let now = Timestamp::now().as_second();
@@ -90,20 +61,18 @@ impl Published {
         let last_modified = Timestamp::from_second(now.max(after)).unwrap_or_default();
 
         let mut published = Self {
-            spec,
             generator,
-            digests,
             known,
-            by_name,
-            by_image,
-            blobs,
+            places: Places::new(&taps),
+            taps,
+            raw_elements: spec.raw_elements,
             files: BTreeMap::new(),
             last_modified,
             previous,
         };
-        let paths = signed::paths(&published);
-        published.files = paths.into_iter().map(|path| (path, OnceLock::new())).collect();
-        published.files.insert(CATALOGUE.to_owned(), OnceLock::new());
+        let own = [CATALOGUE.to_owned()].into_iter().chain(signed::paths(&published));
+        let others = published.taps.iter().skip(1).map(|tap| tap_catalogue(&tap.name));
+        published.files = own.chain(others).map(|path| (path, OnceLock::new())).collect();
         published
     }
 
@@ -116,26 +85,34 @@ impl Published {
         self.previous.as_ref().map_or(0, |previous| previous.generation() + 1)
     }
 
-    pub(crate) fn formulae(&self) -> impl Iterator<Item = Bottled<'_>> {
-        let pairs = self.spec.formulae.iter().zip(&self.digests);
-        pairs.map(|(spec, digests)| Bottled { spec, digests })
+    /// Homebrew/core, then the others.
+    pub(crate) fn taps(&self) -> &[Tap] {
+        &self.taps
     }
 
-    /// The formula of that name, as published last.
+    pub(crate) fn tap(&self, name: &str) -> Option<&Tap> {
+        self.taps.iter().find(|tap| tap.name == name)
+    }
+
+    pub(crate) fn core(&self) -> &Tap {
+        &self.taps[0]
+    }
+
+    /// The formula of that full name, as published last.
     pub(crate) fn formula(&self, name: &str) -> Option<Bottled<'_>> {
-        self.by_name.get(name).map(|at| self.at(*at))
+        self.places.formula(&self.taps, name)
     }
 
     /// True if there is an index under that tag of the image.
     pub(crate) fn has_index(&self, image: &str, image_tag: &str) -> bool {
-        let own = self.by_image.get(image).map(|at| self.at(*at));
+        let own = self.places.image(&self.taps, image);
         own.is_some_and(|bottled| bottled.spec.image_tag() == image_tag)
             || self.previous.as_ref().is_some_and(|previous| previous.has_index(image, image_tag))
     }
 
     /// The index under a tag of an image, also one of an earlier publication.
     pub(crate) fn index(&self, image: &str, image_tag: &str, omit: &Omit) -> Option<Vec<u8>> {
-        let own = self.by_image.get(image).map(|at| self.at(*at));
+        let own = self.places.image(&self.taps, image);
         match own.filter(|bottled| bottled.spec.image_tag() == image_tag) {
             Some(bottled) => Some(index::body(self, &bottled, omit)),
             None => self.previous.as_ref()?.index(image, image_tag, omit),
@@ -144,39 +121,43 @@ impl Published {
 
     /// True if the image has, or had, that blob.
     pub(crate) fn holds(&self, image: &str, digest: &Digest) -> bool {
-        self.blobs.get(digest).is_some_and(|blob| blob.images.iter().any(|one| one == image))
+        self.places.holds(image, digest)
             || self.previous.as_ref().is_some_and(|previous| previous.holds(image, digest))
     }
 
     /// The bytes of a digest, also of one published earlier.
     pub(crate) fn blob(&self, digest: &Digest) -> Option<(Arc<Generator>, Content)> {
-        match self.blobs.get(digest) {
-            Some(blob) => Some((Arc::clone(&self.generator), blob.content)),
+        match self.places.content(digest) {
+            Some(content) => Some((Arc::clone(&self.generator), content)),
             None => self.previous.as_ref()?.blob(digest),
         }
     }
 
-    /// The file of the API at a path, made at the first call.
+    /// The bytes of a file of the plain host by its path, also of one published earlier
+    /// under a name that is not in use any more.
+    pub(crate) fn flat_file(&self, path: &str) -> Option<(Arc<Generator>, Content)> {
+        match self.places.file(path) {
+            Some(digest) => self.blob(digest),
+            None => self.previous.as_ref()?.flat_file(path),
+        }
+    }
+
+    /// The paths of the API's files, without the catalogues of other taps.
+    pub(crate) fn api_paths(&self) -> impl Iterator<Item = &String> {
+        self.files.keys().filter(|path| path.starts_with("/api/"))
+    }
+
+    /// The file at a path of the API's server, made at the first call.
     pub(crate) fn file(&self, path: &str) -> Option<&ApiFile> {
         let file = self.files.get(path)?;
         Some(file.get_or_init(|| {
-            ApiFile::new(if path == CATALOGUE {
-                elements::catalogue(self.formulae(), &self.spec.raw_elements)
-            } else {
-                signed::body(self, path)
+            let other = self.taps.iter().skip(1).find(|tap| tap_catalogue(&tap.name) == path);
+            ApiFile::new(match other {
+                Some(tap) => elements::catalogue(tap.listed(), &[]),
+                None if path == CATALOGUE => elements::catalogue(self.core().listed(), &self.raw_elements),
+                None => signed::body(self, path),
             })
         }))
-    }
-
-    fn at(&self, at: usize) -> Bottled<'_> {
-        Bottled { spec: &self.spec.formulae[at], digests: &self.digests[at] }
-    }
-}
-
-impl<'a> Bottled<'a> {
-    /// Each bottle with its digest.
-    pub(crate) fn bottles(&self) -> impl Iterator<Item = (&'a BottleSpec, &'a Digest)> + use<'a> {
-        self.spec.bottles.iter().zip(self.digests)
     }
 }
 
@@ -197,17 +178,7 @@ impl ApiFile {
     }
 }
 
-/// Adds the digests that are not known yet.
-fn learn(generator: &Generator, spec: &Spec, known: &mut HashMap<Content, Digest>) {
-    let bottles = spec.formulae.iter().flat_map(|formula| &formula.bottles);
-    let new: HashSet<Content> = bottles.map(content).filter(|content| !known.contains_key(content)).collect();
-    let mut new: Vec<Content> = new.into_iter().collect();
-    // Largest first: the cores then finish at about the same time.
-    new.sort_unstable_by(|a, b| b.cmp(a));
-    let digests = generator.digests(&new);
-    known.extend(new.into_iter().zip(digests));
-}
-
-fn content(bottle: &BottleSpec) -> Content {
-    Content { size: bottle.size, id: bottle.content }
+/// The path of the catalogue of a tap beside homebrew/core.
+pub(crate) fn tap_catalogue(tap: &str) -> String {
+    format!("/taps/{tap}/formula.json")
 }

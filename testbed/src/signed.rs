@@ -1,13 +1,15 @@
 //! The signed files of the API. To a mirror they are opaque, and go through byte for
-//! byte; their payload here says enough to tell one publication from another.
+//! byte; their payload says as much as a client needs to install a formula.
 
 use std::collections::BTreeSet;
 
 use serde_json::{Map, Value, json};
 use sha2::{Digest as _, Sha256};
 
-use crate::index::MACOS;
-use crate::published::{Bottled, Published};
+use crate::content::Digest;
+use crate::platform::candidates;
+use crate::published::Published;
+use crate::tap::Bottled;
 
 /// The tags that have a file even where no bottle names them.
 const TAGS: [&str; 6] =
@@ -17,7 +19,7 @@ const PACKAGES: (&str, &str) = ("/api/internal/packages.", ".jws.json");
 
 /// The paths of the files.
 pub(crate) fn paths(published: &Published) -> Vec<String> {
-    let own = published.formulae().flat_map(|bottled| &bottled.spec.bottles);
+    let own = published.core().listed().flat_map(|bottled| &bottled.spec.bottles);
     let mut tags: BTreeSet<&str> = own.map(|bottle| bottle.tag.as_str()).collect();
     tags.extend(TAGS);
     tags.remove("all");
@@ -35,7 +37,7 @@ pub(crate) fn body(published: &Published, path: &str) -> Vec<u8> {
     let payload = match (tag, path) {
         (Some(tag), _) => json!({"formulae": packages(published, tag), "casks": {}}),
         (None, "/api/formula.jws.json") => {
-            json!(published.formulae().map(|bottled| formula(&bottled)).collect::<Vec<_>>())
+            json!(published.core().listed().map(|bottled| formula(&bottled)).collect::<Vec<_>>())
         }
         (None, "/api/cask.jws.json") => {
             json!([{"token": "a-cask", "version": "1.0", "generation": published.generation()}])
@@ -46,43 +48,48 @@ pub(crate) fn body(published: &Published, path: &str) -> Vec<u8> {
     sign(&payload.to_string())
 }
 
+/// What one platform installs: of each formula the one bottle, and what it needs.
 fn packages(published: &Published, tag: &str) -> Map<String, Value> {
     published
-        .formulae()
+        .core()
+        .listed()
         .map(|bottled| {
+            let (own, digest) = bottle_for(&bottled, tag).unzip();
             let value = json!({
                 "pkg_version": bottled.spec.package_version(),
                 "rebuild": bottled.spec.rebuild,
-                "sha256": digest_for(&bottled, tag),
+                "tag": own,
+                "sha256": digest.map(hex::encode),
+                "dependencies": bottled.spec.runtime_dependencies(tag).collect::<Vec<_>>(),
             });
             (bottled.spec.name.clone(), value)
         })
         .collect()
 }
 
+/// What every platform installs: the client chooses for its own.
 fn formula(bottled: &Bottled<'_>) -> Value {
+    let spec = bottled.spec;
     let files: Map<String, Value> =
         bottled.bottles().map(|(bottle, digest)| (bottle.tag.clone(), hex::encode(digest).into())).collect();
     json!({
-        "name": bottled.spec.name,
-        "pkg_version": bottled.spec.package_version(),
-        "rebuild": bottled.spec.rebuild,
+        "name": spec.name,
+        "pkg_version": spec.package_version(),
+        "rebuild": spec.rebuild,
         "sha256": files,
+        "dependencies": spec.dependencies,
+        "uses_from_macos": spec.uses_from_macos,
+        "uses_from_macos_bounds": spec.uses_from_macos_bounds,
+        "variations": spec.variations,
     })
 }
 
-/// The digest of the bottle that a client with this tag takes: its own, else `all`,
-/// else that of the newest older macOS of its architecture.
-fn digest_for(bottled: &Bottled<'_>, tag: &str) -> Option<String> {
-    let of = |tag: &str| {
-        let mut all = bottled.bottles();
-        all.find(|(bottle, _)| bottle.tag == tag).map(|(_, digest)| hex::encode(digest))
-    };
-    let (prefix, name) = tag.strip_prefix("arm64_").map_or(("", tag), |name| ("arm64_", name));
-    let older = MACOS.iter().skip_while(|(macos, _)| *macos != name).skip(1);
-    of(tag)
-        .or_else(|| of("all"))
-        .or_else(|| older.into_iter().find_map(|(macos, _)| of(&format!("{prefix}{macos}"))))
+/// The bottle that a client with this tag takes.
+fn bottle_for<'a>(bottled: &Bottled<'a>, tag: &str) -> Option<(&'a str, &'a Digest)> {
+    candidates(tag).find_map(|tag| {
+        let (bottle, digest) = bottled.bottles().find(|(bottle, _)| bottle.tag == tag)?;
+        Some((bottle.tag.as_str(), digest))
+    })
 }
 
 /// A JSON Web Signature in looks; the signature is a plain digest of the payload.

@@ -4,9 +4,12 @@ mod answer;
 mod api;
 mod body;
 mod cdn;
+mod expected;
+mod files;
 mod registry;
 mod server;
 mod state;
+mod turn;
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -14,7 +17,6 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use anyhow::{Context as _, anyhow};
-use serde::Serialize;
 use tokio::net::TcpListener;
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::oneshot;
@@ -24,14 +26,16 @@ use crate::demo::Planted;
 use crate::fault::{Fault, Faults, Times};
 use crate::index::Omit;
 use crate::log::{RequestLog, Server};
-use crate::published::CATALOGUE;
+use crate::published::{CATALOGUE, tap_catalogue};
 use crate::sync::lock;
+use crate::tap::TapRoot;
+pub use expected::{ExpectedBottle, ExpectedTapBottle};
 use state::{Shared, digest};
 
 /// How long the servers have to end when they are dropped.
 const SHUTDOWN: Duration = Duration::from_secs(1);
 
-/// Three running servers on 127.0.0.1. They have threads of their own, so neither a
+/// Four running servers on 127.0.0.1. They have threads of their own, so neither a
 /// blocked test nor a paused clock stops them. Dropping this closes every connection
 /// and frees the ports.
 #[derive(Debug)]
@@ -50,25 +54,8 @@ pub struct Ports {
     pub registry: u16,
     /// Of the host that the registry redirects to.
     pub cdn: u16,
-}
-
-/// A bottle as a mirror should end up with it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct ExpectedBottle {
-    /// The formula's name, such as `openssl@3`.
-    pub formula: String,
-    /// The bottle's tag, such as `arm64_tahoe`.
-    pub tag: String,
-    /// The image below `homebrew/core/`, such as `openssl/3`.
-    pub image: String,
-    /// The image's tag, such as `3.6.0_1`.
-    pub image_tag: String,
-    /// `v2/homebrew/core/<image>/blobs/sha256:<hex>`.
-    pub key: String,
-    /// SHA-256 in hexadecimal, without a prefix.
-    pub digest: String,
-    /// Bytes.
-    pub size: u64,
+    /// Of the plain host of flat files.
+    pub files: u16,
 }
 
 impl Upstream {
@@ -111,14 +98,31 @@ impl Upstream {
         self.shared.origins.cdn.clone()
     }
 
+    /// The plain host of the taps whose bottles are flat files; there is nothing on it
+    /// while no tap is of that kind.
+    pub fn files_url(&self) -> String {
+        self.shared.origins.files.clone()
+    }
+
+    /// Where the catalogue of a tap beside homebrew/core is.
+    pub fn tap_catalogue_url(&self, tap: &str) -> String {
+        format!("{}{}", self.shared.origins.api, tap_catalogue(tap))
+    }
+
     /// The variables that lead any program of the system here, instead of to the
     /// real upstream, and as fast as it likes.
     pub fn variables(&self) -> Vec<(String, String)> {
-        let host = self.cdn_url().trim_start_matches("http://").to_owned();
+        let published = self.shared.published();
+        let files = published.taps().iter().any(|tap| tap.root == TapRoot::Files);
+        let hosts: Vec<String> = [self.cdn_url()]
+            .into_iter()
+            .chain(files.then(|| self.files_url()))
+            .map(|origin| origin.trim_start_matches("http://").to_owned())
+            .collect();
         let variables = [
             ("BOTTLES_API_URL", self.api_url()),
             ("BOTTLES_REWRITE", format!("https://ghcr.io={}", self.registry_url())),
-            ("BOTTLES_ALLOW_HOST", host),
+            ("BOTTLES_ALLOW_HOST", hosts.join(",")),
             ("BOTTLES_REQUESTS_PER_SECOND", "10000".to_owned()),
         ];
         variables.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
@@ -134,17 +138,29 @@ impl Upstream {
         &self.shared.log
     }
 
-    /// Every bottle published last, in the catalogue's order; one that two tags share
-    /// is there twice.
+    /// Every bottle of homebrew/core published last, in the catalogue's order; one that
+    /// two tags share is there twice. Without the unlisted ones.
     pub fn expected(&self) -> Vec<ExpectedBottle> {
-        self.shared.expected()
+        expected::of_core(&self.shared.published(), false)
     }
 
-    /// The image index of a formula as it is served; empty if there is no such formula.
+    /// The bottles of homebrew/core that the registry has and the catalogue doesn't list.
+    pub fn unlisted(&self) -> Vec<ExpectedBottle> {
+        expected::of_core(&self.shared.published(), true)
+    }
+
+    /// Every bottle that the catalogue of a tap lists, in its order; none if there is no
+    /// such tap.
+    pub fn expected_in(&self, tap: &str) -> Vec<ExpectedTapBottle> {
+        expected::in_tap(&self.shared.published(), tap)
+    }
+
+    /// The image index of a formula, by its full name, as it is served; empty if there is
+    /// no such formula or its tap has no indexes.
     pub fn index_bytes(&self, formula: &str) -> Vec<u8> {
         let published = self.shared.published();
         let bytes = published.formula(formula).and_then(|bottled| {
-            published.index(&bottled.spec.image(), &bottled.spec.image_tag(), &Omit::default())
+            published.index(&bottled.repository()?, &bottled.spec.image_tag(), &Omit::default())
         });
         bytes.unwrap_or_default()
     }
@@ -157,6 +173,18 @@ impl Upstream {
         Some(generator.whole(content))
     }
 
+    /// The catalogue of a tap beside homebrew/core, as it is sent without compression;
+    /// empty if there is no such tap.
+    pub fn tap_catalogue(&self, tap: &str) -> Vec<u8> {
+        self.api_file(&tap_catalogue(tap)).unwrap_or_default()
+    }
+
+    /// The paths of the API's files, `/api/formula.json` included. The catalogues of other
+    /// taps are not among them.
+    pub fn api_paths(&self) -> Vec<String> {
+        self.shared.published().api_paths().cloned().collect()
+    }
+
     /// The bytes of a file of the API by its path, such as
     /// `/api/internal/packages.x86_64_linux.jws.json` or `/api/formula.json`, as they
     /// are sent without compression.
@@ -165,11 +193,21 @@ impl Upstream {
     }
 
     /// Publishes something else from now on: a new catalogue with a new `ETag` and a
-    /// later `Last-Modified`. Indexes and blobs published before stay in the registry,
-    /// unless the new spec has the same image and tag. Blocks while new digests are
-    /// worked out.
+    /// later `Last-Modified`. Indexes, blobs and flat files published before stay, unless
+    /// the new spec has the same image and tag, or file name. Blocks while new digests
+    /// are worked out.
     pub fn replace(&self, spec: Spec) {
         self.shared.replace(spec);
+    }
+
+    /// Publishes something else as [`replace`](Self::replace) does, once `count` answers
+    /// have been given from now on to requests that match; see [`Faults::set`] for
+    /// patterns. The next request, to whichever server, meets the new spec; an answer
+    /// that is on its way stays as it was. Every answer counts, failures and 304 too, but
+    /// no reset. Several specs may wait, each of which counts for itself; of those that
+    /// wait for the same answer the last one set stays.
+    pub fn replace_after(&self, pattern: &str, count: usize, spec: Spec) {
+        self.shared.replace_after(pattern, count, spec);
     }
 
     /// Makes the two bottles fail: wrong bytes from the CDN for the one, 404 from the
@@ -255,13 +293,20 @@ fn begin(runtime: &Runtime, spec: Spec, ports: Ports) -> anyhow::Result<Arc<Shar
         let origin = format!("http://{}", listener.local_addr()?);
         Ok((listener, origin))
     };
-    let (api, registry, cdn) = (bind(ports.api)?, bind(ports.registry)?, bind(ports.cdn)?);
-    let origins = state::Origins { api: api.1, registry: registry.1, cdn: cdn.1 };
+    let (api, registry) = (bind(ports.api)?, bind(ports.registry)?);
+    let (cdn, files) = (bind(ports.cdn)?, bind(ports.files)?);
+    let origins = state::Origins { api: api.1, registry: registry.1, cdn: cdn.1, files: files.1 };
     let shared = Arc::new(Shared::new(spec, origins));
     if let Some(catalogue) = shared.published().file(CATALOGUE) {
         catalogue.gzip();
     }
-    for (listener, server) in [(api.0, Server::Api), (registry.0, Server::Registry), (cdn.0, Server::Cdn)] {
+    let servers = [
+        (api.0, Server::Api),
+        (registry.0, Server::Registry),
+        (cdn.0, Server::Cdn),
+        (files.0, Server::Files),
+    ];
+    for (listener, server) in servers {
         runtime.spawn(server::serve(listener, server, Arc::clone(&shared)));
     }
     Ok(shared)

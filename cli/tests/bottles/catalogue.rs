@@ -78,7 +78,7 @@ fn a_catalogue_of_which_nothing_can_be_read_is_refused() {
     let mirror = Mirror::of(Spec::demo(1));
     mirror.sync(0, &[]);
     let raw_elements = vec![serde_json::json!({"name": "changed", "bottle": {"stable": {"files": 1}}})];
-    mirror.upstream.replace(Spec { seed: 1, formulae: Vec::new(), raw_elements });
+    mirror.upstream.replace(Spec { seed: 1, raw_elements, ..Spec::default() });
     let output = mirror.run(&["sync"]).expect(1);
     assert!(output.stderr.contains("changed"), "{output}");
     mirror.upstream.replace(Spec::demo(1));

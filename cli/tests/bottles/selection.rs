@@ -25,7 +25,7 @@ fn spec() -> Spec {
             .with_dependencies(&["zed"])
             .with_variation("x86_64_linux", &["other++"]),
     ];
-    Spec { seed: 6, formulae, raw_elements: Vec::new() }
+    Spec { seed: 6, formulae, ..Spec::default() }
 }
 
 /// Options, and the bottles that the mirror holds then.

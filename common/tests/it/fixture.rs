@@ -344,5 +344,5 @@ pub(crate) fn settings(testbed: &testbed::Upstream) -> UpstreamSettings {
 /// A spec of one formula with one bottle on `x86_64_linux`.
 pub(crate) fn one_bottle(name: &str, size: u64) -> testbed::Spec {
     let formula = testbed::FormulaSpec::new(name, "1.0").with_bottle("x86_64_linux", size);
-    testbed::Spec { seed: 7, formulae: vec![formula], raw_elements: Vec::new() }
+    testbed::Spec { seed: 7, formulae: vec![formula], ..testbed::Spec::default() }
 }

@@ -14,7 +14,7 @@ use crate::fixture::Fixture;
 fn two_platforms() -> Spec {
     let formula =
         FormulaSpec::new("tool", "1.0").with_bottle("x86_64_linux", 4_000).with_bottle("arm64_tahoe", 4_001);
-    Spec { seed: 2, formulae: vec![formula], raw_elements: Vec::new() }
+    Spec { seed: 2, formulae: vec![formula], ..Spec::default() }
 }
 
 const INDEX: &str = "v2/homebrew/core/tool/manifests/1.0";
@@ -40,7 +40,7 @@ async fn an_index_waits_for_the_last_of_its_bottles() {
     let large = crate::fixture::SIZE_THRESHOLD + 1;
     let formula =
         FormulaSpec::new("tool", "1.0").with_bottle("x86_64_linux", 4_000).with_bottle("arm64_tahoe", large);
-    let fixture = Fixture::new(Spec { seed: 2, formulae: vec![formula], raw_elements: Vec::new() }).await;
+    let fixture = Fixture::new(Spec { seed: 2, formulae: vec![formula], ..Spec::default() }).await;
     fixture.plan().await;
     // Only the small one is mirrored so far.
     fixture.worker(Lane::Small).run(&tokio_util::sync::CancellationToken::new()).await.unwrap();
@@ -177,7 +177,7 @@ async fn large_bottles_go_to_the_large_queue() {
             FormulaSpec::new("small", "1").with_bottle("all", crate::fixture::SIZE_THRESHOLD),
             FormulaSpec::new("large", "1").with_bottle("all", crate::fixture::SIZE_THRESHOLD + 1),
         ],
-        raw_elements: Vec::new(),
+        ..Spec::default()
     };
     let fixture = Fixture::new(spec).await;
     fixture.plan().await;

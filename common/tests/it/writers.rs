@@ -120,7 +120,7 @@ async fn the_same_bottle_under_two_tags_is_one_and_under_two_images_is_copied() 
     );
     let a = FormulaSpec::new("liba", "1").with_content("x86_64_linux", 8_000, 43);
     let b = FormulaSpec::new("libb", "1").with_content("x86_64_linux", 8_000, 43);
-    let mut spec = Spec { seed: 1, formulae: vec![two_tags, a], raw_elements: Vec::new() };
+    let mut spec = Spec { seed: 1, formulae: vec![two_tags, a], ..Spec::default() };
     let fixture = Fixture::new(spec.clone()).await;
     let (plan, _, _) = fixture.sync().await;
     assert_eq!(plan.total().bottles, 2);

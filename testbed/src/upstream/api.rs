@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 
 use super::answer::Answer;
 use super::body::Source;
+use super::expected;
 use super::server::Call;
 use super::state::Shared;
 use crate::fault::{Fault, Times};
@@ -111,7 +112,9 @@ pub(crate) async fn control(shared: &Arc<Shared>, method: &Method, path: &str, b
             json_response(StatusCode::OK, &json!({"cleared": true}))
         }
         ("GET", "log") => json_response(StatusCode::OK, &log(shared)),
-        ("GET", "expected") => json_response(StatusCode::OK, &json!(shared.expected())),
+        ("GET", "expected") => {
+            json_response(StatusCode::OK, &json!(expected::of_core(&shared.published(), false)))
+        }
         _ => json_response(StatusCode::NOT_FOUND, &json!({"error": "no such address"})),
     }
 }

@@ -15,8 +15,8 @@ use crate::index::{MEDIA_TYPE, Omit};
 use crate::random::{commit, mix_text};
 use crate::sync::lock;
 
-/// Where the images of homebrew/core are.
-const IMAGES: &str = "/v2/homebrew/core/";
+/// Where the images of every tap are.
+const IMAGES: &str = "/v2/";
 
 /// The token that is the same for everyone and never expires.
 const ANONYMOUS: &str = "QQ==";
@@ -67,7 +67,7 @@ fn authorized(shared: &Shared, call: &Call) -> bool {
 
 fn challenge(shared: &Shared, image: &str) -> Answer {
     let realm = format!("{}/token", shared.origins.registry);
-    let scope = format!("repository:homebrew/core/{image}:pull");
+    let scope = format!("repository:{image}:pull");
     Answer::failure(401, None).with(
         header::WWW_AUTHENTICATE,
         format!(r#"Bearer realm="{realm}",service="ghcr.io",scope="{scope}""#),

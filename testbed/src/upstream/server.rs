@@ -1,4 +1,4 @@
-//! What the three servers do alike: connections, the log, and the faults that come
+//! What the four servers do alike: connections, the log, and the faults that come
 //! before an answer.
 
 use std::io;
@@ -20,11 +20,11 @@ use tokio::net::{TcpListener, TcpStream};
 
 use super::answer::Answer;
 use super::state::Shared;
-use super::{api, cdn, registry};
+use super::{api, cdn, files, registry};
 use crate::fault::{Fault, Faults, Stage};
 use crate::log::{Entry, Server};
 
-/// Serves one of the three until the task is dropped.
+/// Serves one of the four until the task is dropped.
 pub(crate) async fn serve(listener: TcpListener, server: Server, shared: Arc<Shared>) {
     let app = Router::new().fallback(handle).with_state((server, shared));
     let app = app.into_make_service_with_connect_info::<Breaker>();
@@ -32,7 +32,7 @@ pub(crate) async fn serve(listener: TcpListener, server: Server, shared: Arc<Sha
     let _ = axum::serve(Listener(listener), app).await;
 }
 
-/// A request as the three servers see it.
+/// A request as the servers see it.
 #[derive(Debug)]
 pub(crate) struct Call {
     pub(crate) method: Method,
@@ -94,6 +94,7 @@ async fn handle(
         at: Instant::now(),
         bytes_sent: 0,
     });
+    shared.turn.pass();
     let delay = shared.faults.delay(&call.target);
     if !delay.is_zero() {
         tokio::time::sleep(delay).await;
@@ -111,8 +112,10 @@ async fn handle(
             Server::Api => api::answer(&shared, &call).await,
             Server::Registry => registry::answer(&shared, &call),
             Server::Cdn => cdn::answer(&shared, &call),
+            Server::Files => files::answer(&shared, &call),
         },
     };
+    shared.answered(&call.target);
     answer.into_response(&call, ticket)
 }
 

@@ -1,4 +1,4 @@
-//! What the three servers know in common.
+//! What the four servers know in common.
 
 use std::collections::HashSet;
 use std::sync::atomic::{AtomicBool, AtomicU64};
@@ -7,12 +7,13 @@ use std::time::Instant;
 
 use crate::catalogue::Spec;
 use crate::content::Digest;
+use crate::draft::Draft;
 use crate::fault::Faults;
 use crate::log::RequestLog;
 use crate::published::Published;
 use crate::sync::{read, write};
 
-use super::ExpectedBottle;
+use super::turn::Turn;
 
 const SIGNATURE_LIFETIME_MS: u64 = 5 * 60 * 1000;
 
@@ -32,6 +33,7 @@ pub(crate) struct Shared {
     pub(crate) signature_lifetime: AtomicU64,
     /// Patterns of the planted faults.
     pub(crate) planted: Mutex<Vec<String>>,
+    pub(crate) turn: Turn,
     published: RwLock<Arc<Published>>,
 }
 
@@ -41,21 +43,25 @@ pub(crate) struct Origins {
     pub(crate) api: String,
     pub(crate) registry: String,
     pub(crate) cdn: String,
+    pub(crate) files: String,
 }
 
 impl Shared {
     pub(crate) fn new(spec: Spec, origins: Origins) -> Self {
+        let key = spec.seed;
+        let published = Published::new(Draft::new(spec, None), &origins.files, None);
         Self {
             origins,
             faults: Faults::default(),
             log: RequestLog::default(),
             started: Instant::now(),
-            key: spec.seed,
+            key,
             tokens: Mutex::default(),
             fresh_token: AtomicBool::new(false),
             signature_lifetime: AtomicU64::new(SIGNATURE_LIFETIME_MS),
             planted: Mutex::default(),
-            published: RwLock::new(Arc::new(Published::new(spec, None))),
+            turn: Turn::default(),
+            published: RwLock::new(Arc::new(published)),
         }
     }
 
@@ -63,31 +69,30 @@ impl Shared {
         Arc::clone(&read(&self.published))
     }
 
+    /// Publishes a spec at once.
     pub(crate) fn replace(&self, spec: Spec) {
-        // Made before the lock is taken, so that requests go on meanwhile.
-        let next = Arc::new(Published::new(spec, Some(self.published())));
-        *write(&self.published) = next;
+        // Made before anything is held up, so that requests go on meanwhile.
+        let draft = Draft::new(spec, Some(&self.published()));
+        self.turn.take(draft, |draft| self.publish(draft));
     }
 
-    pub(crate) fn expected(&self) -> Vec<ExpectedBottle> {
-        let published = self.published();
-        let mut expected = Vec::new();
-        for bottled in published.formulae() {
-            let (image, image_tag) = (bottled.spec.image(), bottled.spec.image_tag());
-            for (bottle, digest) in bottled.bottles() {
-                let digest = hex::encode(digest);
-                expected.push(ExpectedBottle {
-                    formula: bottled.spec.name.clone(),
-                    tag: bottle.tag.clone(),
-                    key: format!("v2/homebrew/core/{image}/blobs/sha256:{digest}"),
-                    image: image.clone(),
-                    image_tag: image_tag.clone(),
-                    digest,
-                    size: bottle.size,
-                });
-            }
+    /// Publishes a spec after so many answers to requests that match.
+    pub(crate) fn replace_after(&self, pattern: &str, count: usize, spec: Spec) {
+        if count == 0 {
+            return self.replace(spec);
         }
-        expected
+        self.turn.wait(pattern, count, Draft::new(spec, Some(&self.published())));
+    }
+
+    /// Counts an answer that is about to be sent.
+    pub(crate) fn answered(&self, target: &str) {
+        self.turn.answered(target, |draft| self.publish(draft));
+    }
+
+    /// To be called in turn.
+    fn publish(&self, draft: Draft) {
+        let next = Published::new(draft, &self.origins.files, Some(self.published()));
+        *write(&self.published) = Arc::new(next);
     }
 }
 

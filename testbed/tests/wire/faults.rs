@@ -1,15 +1,12 @@
 //! Each fault, seen by a client.
 
-#![expect(clippy::unwrap_used, reason = "a failed test may panic anywhere")]
-
-mod client;
-
 use std::io::ErrorKind;
 use std::time::{Duration, Instant};
 
-use client::*;
 use serde_json::json;
 use testbed::{ExpectedBottle, Fault, Planted, Spec, Times, Upstream};
+
+use crate::client::*;
 
 const SIZE: u64 = 600_000;
 const WHOLE: usize = 600_000;

@@ -1,15 +1,14 @@
 //! What the servers answer when nothing is wrong, seen over real connections.
 
-mod client;
-
 use std::collections::HashSet;
 use std::io::Read as _;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use client::*;
 use serde_json::{Value, json};
 use testbed::{ExpectedBottle, FormulaSpec, Ports, Server, Spec, Upstream};
+
+use crate::client::*;
 
 fn one(size: u64) -> (Upstream, ExpectedBottle) {
     let upstream = start(Spec::uniform(1, 1, size, &["x86_64_linux"]));
@@ -351,7 +350,7 @@ fn dropping_it_frees_the_ports_even_in_the_middle_of_an_answer() {
     let stall = testbed::Fault::Stall { after_bytes: 10, r#for: Duration::from_mins(1) };
     upstream.faults().set("cdn:*", stall, testbed::Times::Always);
     let signed = signed_url(&upstream, &bottle);
-    let ports = [upstream.api_url(), upstream.registry_url(), upstream.cdn_url()]
+    let ports = [upstream.api_url(), upstream.registry_url(), upstream.cdn_url(), upstream.files_url()]
         .map(|url| url.trim_end_matches("/api").rsplit(':').next().unwrap().parse().unwrap());
     let stalled = thread::spawn(move || (get(&signed, &[]), Instant::now()));
     thread::sleep(Duration::from_millis(100));
@@ -361,7 +360,7 @@ fn dropping_it_frees_the_ports_even_in_the_middle_of_an_answer() {
     assert_eq!(reply.body.len(), 10);
     assert!(ended - dropped < Duration::from_secs(1));
 
-    let ports = Ports { api: ports[0], registry: ports[1], cdn: ports[2] };
+    let ports = Ports { api: ports[0], registry: ports[1], cdn: ports[2], files: ports[3] };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let spec = || Spec::uniform(1, 1, 10, &["all"]);
     let again = runtime.block_on(Upstream::start_on(spec(), ports)).unwrap();
