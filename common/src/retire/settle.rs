@@ -1,6 +1,6 @@
 //! Settle's part: tags what is dropped, and forgets what has expired.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::time::Duration;
 
 use futures_util::{FutureExt, StreamExt, TryStreamExt, stream};
@@ -10,7 +10,8 @@ use serde::Serialize;
 use crate::bottle::{BottleTag, Digest, FormulaName, ImagePath, ObjectKey};
 use crate::clock;
 use crate::manifest::{Manifest, State};
-use crate::publication::{Set, SetError};
+use crate::publication::{NeededBottle, Publication, Scope, Set, SetError};
+use crate::run::RunId;
 use crate::store::{Store, StoreError, superseded_tags};
 
 /// A bottle that is, or would be, tagged as superseded.
@@ -147,11 +148,32 @@ pub async fn outlook(
 
 /// Every bottle that API files name which clients read, or would after a rollback.
 async fn named(store: &dyn Store, manifest: &Manifest) -> Result<HashSet<(ImagePath, Digest)>, SetError> {
+    let Publication { staged, published, previous, .. } = &manifest.publication;
+    let mut scopes: BTreeMap<&RunId, BTreeSet<&Scope>> = BTreeMap::new();
+    for (scope, published) in published.iter().chain(previous) {
+        scopes.entry(&published.run).or_default().insert(scope);
+    }
+    for staged in staged {
+        scopes.entry(&staged.run).or_default().extend(&staged.scopes);
+    }
     let mut named = HashSet::new();
-    for run in manifest.publication.runs() {
+    for (run, scopes) in scopes {
         let Some(set) = Set::load(store, run).await? else { continue };
-        for need in set.needs {
-            named.extend(need.bottles.iter().map(|bottle| (need.image.clone(), bottle.digest)));
+        // A client that has no file reads nothing of it.
+        let scopes: Vec<&Scope> =
+            scopes.into_iter().filter(|scope| set.files_of(scope).next().is_some()).collect();
+        let is_named = |bottle: &NeededBottle| {
+            scopes.iter().any(|scope| match scope {
+                Scope::AllClients => true,
+                Scope::NoBottles => false,
+                Scope::Client(tag) => {
+                    bottle.clients.iter().any(|client| set.clients.get(usize::from(*client)) == Some(tag))
+                }
+            })
+        };
+        for need in &set.needs {
+            let bottles = need.bottles.iter().filter(|bottle| is_named(bottle));
+            named.extend(bottles.map(|bottle| (need.image.clone(), bottle.digest)));
         }
     }
     Ok(named)

@@ -23,6 +23,12 @@ mod faults;
 mod fixture;
 #[path = "../it/flaky.rs"]
 mod flaky;
+#[path = "../it/layouts.rs"]
+mod layouts;
+#[path = "../it/publishing.rs"]
+mod publishing;
+#[path = "../it/retirement.rs"]
+mod retirement;
 #[path = "../it/settling.rs"]
 mod settling;
 #[path = "../it/writers.rs"]

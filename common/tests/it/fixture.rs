@@ -12,6 +12,7 @@ use common::message::Lane;
 use common::mirror::{MemoryBudget, Mirror};
 use common::plan::{Mode, PlanProgress, PlanReport, PlanSettings, Planner};
 use common::queue::{Embedded, Queue, Sqs};
+use common::receipt::{Order, Receipt, What};
 use common::registry::{Routes, Upstream, UpstreamSettings};
 use common::retry::Policy;
 use common::selection::Selection;
@@ -231,6 +232,22 @@ impl Fixture {
         }
     }
 
+    /// Removes an object as someone else would.
+    pub(crate) async fn remove(&self, key: &str) {
+        match &self.ground {
+            Ground::Folder(folder) => std::fs::remove_file(folder.path().join(key)).unwrap(),
+            Ground::Cloud(cloud) => cloud.remove(key).await.unwrap(),
+        }
+    }
+
+    /// Checks that these formulae's bottles are there, to the byte.
+    pub(crate) async fn assert_unchanged(&self, formulae: &[&str]) {
+        let expected = self.testbed.expected();
+        for bottle in expected.iter().filter(|bottle| formulae.contains(&bottle.formula.as_str())) {
+            assert!(self.object(&bottle.key).await == self.testbed.content(&bottle.digest), "{}", bottle.key);
+        }
+    }
+
     /// Unfinished files, or uploads in parts.
     pub(crate) async fn left_unfinished(&self) -> usize {
         match &self.ground {
@@ -258,6 +275,30 @@ impl Fixture {
                 }
             }
         }
+    }
+
+    /// Asks something of the producer, as an operator does.
+    pub(crate) async fn order(&self, what: What) {
+        let order = Order { at: self.clock.now(), what };
+        let receipt = Receipt { orders: vec![order], ..Receipt::default() };
+        receipt.save(&*self.store, self.clock.now()).await.unwrap();
+    }
+
+    /// A file below `api/` as clients read it.
+    pub(crate) async fn api(&self, path: &str) -> Option<Vec<u8>> {
+        self.object(&format!("api/{path}")).await
+    }
+
+    /// A file as upstream has it now.
+    pub(crate) fn upstream_api(&self, path: &str) -> Option<Vec<u8>> {
+        self.testbed.api_file(&format!("/api/{path}"))
+    }
+
+    /// The key of a bottle of homebrew/core.
+    pub(crate) fn key_of(&self, formula: &str, tag: &str) -> ObjectKey {
+        let expected = self.testbed.expected();
+        let bottle = expected.iter().find(|bottle| bottle.formula == formula && bottle.tag == tag).unwrap();
+        bottle.key.parse().unwrap()
     }
 
     /// Upstream's bottles by key, each with its digest.
@@ -326,8 +367,10 @@ fn embedded(folder: &TempDir, clock: &Clock) -> BTreeMap<Lane, Queues> {
 pub(crate) fn settings(testbed: &testbed::Upstream) -> UpstreamSettings {
     let cdn = testbed.cdn_url();
     let host = cdn.strip_prefix("http://").unwrap();
+    let files = testbed.files_url();
+    let files = files.strip_prefix("http://").unwrap();
     let rewrite = format!("https://ghcr.io={}", testbed.registry_url());
-    let routes = Routes::new(&[rewrite.parse().unwrap()], &[host.parse().unwrap()])
+    let routes = Routes::new(&[rewrite.parse().unwrap()], &[host.parse().unwrap(), files.parse().unwrap()])
         .with_origin_of(&Url::parse(&testbed.api_url()).unwrap());
     UpstreamSettings {
         requests_per_second: 100_000,

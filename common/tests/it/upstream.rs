@@ -98,7 +98,10 @@ async fn the_catalogue_is_asked_for_conditionally() {
     let second = fixture.plan().await;
     assert!(second.unchanged);
     let entries = fixture.testbed.log().entries();
-    assert!(entries.iter().all(|entry| entry.path.starts_with("/api/") && entry.status != 200), "{entries:?}");
+    assert!(
+        entries.iter().all(|entry| entry.path.starts_with("/api/") && entry.status != 200),
+        "{entries:?}"
+    );
     assert_eq!(entries[0].status, 304);
 
     // Another selection is another plan, whatever upstream says.

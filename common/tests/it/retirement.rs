@@ -1,0 +1,183 @@
+//! What upstream drops is tagged, comes back, and expires; and nothing else does.
+
+use std::time::Duration;
+
+use common::clock::{self, Clock};
+use common::receipt::What;
+use common::retire::{self, Blocked};
+use common::store::superseded_at;
+use jiff::Timestamp;
+use testbed::{FormulaSpec, Spec};
+
+use crate::fixture::{Backend, Fixture};
+
+const DAY: Duration = Duration::from_hours(24);
+
+/// Formulae with one bottle each, on Linux; two of them are on macOS too.
+fn spec(names: &[&str]) -> Spec {
+    let formula = |name: &&str| {
+        let formula = FormulaSpec::new(*name, "1.0").with_bottle("x86_64_linux", 2_000);
+        if ["tool", "kept"].contains(name) { formula.with_bottle("sonoma", 2_001) } else { formula }
+    };
+    Spec { seed: 9, formulae: names.iter().map(formula).collect(), ..Spec::default() }
+}
+
+async fn fixture(names: &[&str]) -> Fixture {
+    let mut fixture = Fixture::new(spec(names)).await;
+    fixture.clock = Clock::manual(Timestamp::now());
+    fixture
+}
+
+/// Publishes `names` in a run of their own.
+async fn publish(fixture: &Fixture, names: &[&str]) -> common::settle::SettleReport {
+    fixture.clock.advance(Duration::from_mins(10));
+    fixture.testbed.replace(spec(names));
+    fixture.sync().await.2
+}
+
+async fn tagged(fixture: &Fixture, key: &common::bottle::ObjectKey) -> bool {
+    superseded_at(&fixture.store.tags(key).await.unwrap()).is_some()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_upstream_drops_is_tagged_once_nothing_published_names_it() {
+    let fixture = fixture(&["tool", "kept"]).await;
+    fixture.sync().await;
+    let key = fixture.key_of("tool", "x86_64_linux");
+    // The first publication without it: what was read before, to which a rollback
+    // leads, still names it.
+    assert_eq!(publish(&fixture, &["kept"]).await.retired, 0);
+    assert!(!tagged(&fixture, &key).await);
+    let outlook = outlook(&fixture).await;
+    assert_eq!((outlook.now.len(), outlook.still_named), (0, 2));
+    assert_eq!(publish(&fixture, &["kept", "newer"]).await.retired, 2);
+    assert!(tagged(&fixture, &key).await);
+    assert!(fixture.object(key.as_str()).await.is_some());
+    assert!(!tagged(&fixture, &fixture.key_of("kept", "x86_64_linux")).await);
+}
+
+async fn outlook(fixture: &Fixture) -> retire::Outlook {
+    let manifest = fixture.manifest().await;
+    let (now, grace) = (fixture.clock.now(), fixture.expire_after);
+    retire::outlook(&*fixture.store, &manifest, None, now, grace).await.unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_comes_back_is_untagged_or_fetched_again() {
+    let fixture = fixture(&["tool", "kept"]).await;
+    fixture.sync().await;
+    publish(&fixture, &["kept"]).await;
+    publish(&fixture, &["kept", "newer"]).await;
+    let keys = fixture.store.list("v2/homebrew/core/tool/blobs/", None, 10).await.unwrap();
+    assert_eq!((keys.len(), outlook(&fixture).await.superseded.len()), (2, 2));
+    // One of them has expired meanwhile.
+    fixture.remove(keys[0].key.as_str()).await;
+    fixture.testbed.log().clear();
+    publish(&fixture, &["tool", "kept", "newer"]).await;
+    for meta in &keys {
+        assert!(!tagged(&fixture, &meta.key).await, "{} would expire", meta.key);
+    }
+    fixture.assert_whole(&[]).await;
+    assert_eq!(fixture.testbed.log().count("registry:*/blobs/*"), 1);
+    assert_eq!(outlook(&fixture).await, retire::Outlook::default());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_kept_is_never_retired() {
+    for keep in ["keep = { tags = ['sonoma'] }", "keep = { formulae = ['to*'] }"] {
+        let mut fixture = fixture(&["tool", "kept"]).await;
+        fixture.selection = keep.parse().unwrap();
+        fixture.sync().await;
+        let (mac, linux) = (fixture.key_of("tool", "sonoma"), fixture.key_of("tool", "x86_64_linux"));
+        publish(&fixture, &["kept"]).await;
+        publish(&fixture, &["kept", "newer"]).await;
+        publish(&fixture, &["kept"]).await;
+        assert!(!tagged(&fixture, &mac).await, "{keep}");
+        assert_eq!(tagged(&fixture, &linux).await, keep.contains("tags"), "{keep}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_superseded_expires_after_the_grace_and_is_forgotten() {
+    let fixture = fixture(&["tool", "kept"]).await;
+    fixture.sync().await;
+    let key = fixture.key_of("tool", "x86_64_linux");
+    publish(&fixture, &["kept"]).await;
+    publish(&fixture, &["kept", "newer"]).await;
+    fixture.clock.advance(DAY * 89);
+    assert_eq!(fixture.settle().await.expired, 0);
+    assert!(fixture.object(key.as_str()).await.is_some());
+    fixture.clock.advance(DAY * 2);
+    let expired = fixture.settle().await.expired;
+    match crate::BACKEND {
+        Backend::Local => {
+            assert_eq!(expired, 2);
+            assert!(fixture.object(key.as_str()).await.is_none());
+        }
+        // There a rule of the bucket's does it; what it did is taken note of.
+        Backend::Aws => {
+            assert_eq!(expired, 0);
+            assert!(fixture.object(key.as_str()).await.is_some());
+            fixture.remove(key.as_str()).await;
+            fixture.clock.advance(DAY * 2);
+            assert_eq!(fixture.settle().await.expired, 1);
+        }
+    }
+    let manifest = fixture.manifest().await;
+    assert!(
+        manifest.bottle(&"v2/homebrew/core/tool".parse().unwrap(), &key.blob_digest().unwrap()).is_none()
+    );
+    fixture.assert_unchanged(&["kept", "newer"]).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn half_a_mirror_is_not_retired_at_once() {
+    let names: Vec<String> = (0..240).map(|n| format!("f{n:03}")).collect();
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    let fixture = fixture(&names).await;
+    fixture.sync().await;
+    publish(&fixture, &names[..120]).await;
+    assert_eq!(publish(&fixture, &names[..119]).await.retired, 0);
+    assert_eq!(outlook(&fixture).await.blocked, Some(Blocked::TooMany { bottles: 120, held: 240 }));
+    fixture.order(What::Retire { at_most: 120 }).await;
+    assert_eq!(fixture.settle().await.retired, 120);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_formula_that_can_not_be_read_is_not_taken_for_dropped() {
+    let fixture = fixture(&["tool", "kept"]).await;
+    fixture.sync().await;
+    for raw in [serde_json::json!({"name": "tool", "bottle": 5}), serde_json::json!(5)] {
+        for names in [&["kept"][..], &["kept", "newer"], &["kept", "newer", "third"]] {
+            fixture.clock.advance(Duration::from_mins(10));
+            let mut spec = spec(names);
+            spec.raw_elements.push(raw.clone());
+            fixture.testbed.replace(spec);
+            fixture.sync().await;
+        }
+        assert_eq!(outlook(&fixture).await, retire::Outlook::default(), "{raw}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nothing_is_retired_while_newer_files_wait_or_a_rollback_holds() {
+    let fixture = fixture(&["tool", "kept"]).await;
+    fixture.sync().await;
+    publish(&fixture, &["kept"]).await;
+    fixture.order(What::Rollback { clients: Vec::new() }).await;
+    fixture.settle().await;
+    assert_eq!(publish(&fixture, &["kept", "newer"]).await.retired, 0);
+    assert_eq!(outlook(&fixture).await.blocked, Some(Blocked::HeldBack));
+    fixture.order(What::Resume).await;
+    fixture.settle().await;
+    fixture.clock.advance(Duration::from_mins(10));
+    fixture.testbed.replace(spec(&["kept", "newer", "third"]));
+    fixture.plan().await;
+    assert_eq!(fixture.settle().await.retired, 0);
+    assert_eq!(outlook(&fixture).await.blocked, Some(Blocked::Waiting));
+    fixture.drain().await;
+    fixture.settle().await;
+    assert_eq!(outlook(&fixture).await.superseded.len(), 2);
+    let expires_at = outlook(&fixture).await.superseded[0].expires_at;
+    assert_eq!(clock::since(fixture.clock.now(), expires_at), DAY * 90);
+}
