@@ -50,6 +50,11 @@ pub(crate) enum Command {
     Status(StatusOptions),
     /// Look at the bottles that were given up on, send them back, or throw them away
     DeadLetters(DeadLettersOptions),
+    /// Show which API files clients read and which wait; publish them all the same, or put the
+    /// previous ones back
+    Publish(PublishOptions),
+    /// Tag what upstream dropped, to expire after a grace
+    Retire(RetireOptions),
 }
 
 #[derive(Args)]
@@ -324,6 +329,63 @@ pub(crate) struct LetterOptions {
     /// Only those with this reason; may be repeated
     #[arg(long, value_name = "KIND")]
     pub(crate) reason: Vec<Reason>,
+
+    /// Print one JSON object
+    #[arg(long)]
+    pub(crate) json: bool,
+
+    #[command(flatten)]
+    pub(crate) place: PlaceOptions,
+
+    #[command(flatten)]
+    pub(crate) stack: StackOption,
+
+    #[command(flatten)]
+    pub(crate) queues: QueueOptions,
+}
+
+#[derive(Args)]
+#[command(group = clap::ArgGroup::new("order").args(["despite_dead", "rollback", "resume"]))]
+pub(crate) struct PublishOptions {
+    /// Publish what waits now, though some of its bottles were given up on
+    #[arg(long)]
+    pub(crate) despite_dead: bool,
+
+    /// Put back what clients read before, and publish nothing until --resume
+    #[arg(long)]
+    pub(crate) rollback: bool,
+
+    /// Publish again what becomes complete
+    #[arg(long)]
+    pub(crate) resume: bool,
+
+    /// For clients on this platform only; may be repeated
+    #[arg(long, value_name = "TAG", requires = "order", conflicts_with = "resume")]
+    pub(crate) tag: Vec<BottleTag>,
+
+    /// Print one JSON object
+    #[arg(long)]
+    pub(crate) json: bool,
+
+    #[command(flatten)]
+    pub(crate) place: PlaceOptions,
+
+    #[command(flatten)]
+    pub(crate) stack: StackOption,
+
+    #[command(flatten)]
+    pub(crate) queues: QueueOptions,
+}
+
+#[derive(Args)]
+pub(crate) struct RetireOptions {
+    /// Show what would be tagged and what is, with the days on which it expires, and change nothing
+    #[arg(long, conflicts_with = "at_most")]
+    pub(crate) dry_run: bool,
+
+    /// Tag up to so many bottles though they are a large part of the mirror
+    #[arg(long, value_name = "N")]
+    pub(crate) at_most: Option<u64>,
 
     /// Print one JSON object
     #[arg(long)]

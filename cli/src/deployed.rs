@@ -6,12 +6,13 @@ use std::time::Duration;
 use anyhow::Context as _;
 use aws_sdk_lambda::primitives::Blob;
 use common::aws::Fault;
-use common::clock::Clock;
+use common::clock::{Clock, Grace};
 use common::ecs::EcsService;
 use common::invocation::Event;
 use common::message::Lane;
 use common::pipeline::{LaneQueues, Pipeline};
 use common::queue::Sqs;
+use common::settle::SettleReport;
 use common::store::S3;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
@@ -19,7 +20,7 @@ use serde::de::DeserializeOwned;
 use crate::args::{FunctionOption, PlaceOptions, QueueOptions, ServiceOptions, StackOption};
 use crate::destination::Destination;
 use crate::output::Usage;
-use crate::place::Local;
+use crate::place::{self, Local};
 
 /// What a verb that looks at a mirror works on.
 pub(crate) struct Target {
@@ -30,6 +31,13 @@ pub(crate) struct Target {
     pub(crate) ecs: Option<EcsService>,
     /// Whether the system works by itself, so that nobody needs to call sync.
     pub(crate) is_deployed: bool,
+}
+
+impl Target {
+    /// Settles, as a mirror with embedded queues has it done by whoever works on it.
+    pub(crate) async fn settle(&self, expire_after: Grace) -> anyhow::Result<SettleReport> {
+        Ok(self.pipeline.settler(place::settle_settings(expire_after.0)).settle().await?)
+    }
 }
 
 /// The parts of a deployed system. They are kept in the parameter

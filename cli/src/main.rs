@@ -9,6 +9,8 @@ mod output;
 mod place;
 mod plan;
 mod progress;
+mod publish;
+mod retire;
 mod run;
 mod status;
 mod stop;
@@ -46,5 +48,7 @@ async fn run(invocation: Invocation) -> anyhow::Result<Exit> {
         Command::Run(options) => run::run(options).await,
         Command::Status(options) => status::run(options).await,
         Command::DeadLetters(options) => dead_letters::run(options).await,
+        Command::Publish(options) => publish::run(options).await,
+        Command::Retire(options) => retire::run(options).await,
     }
 }

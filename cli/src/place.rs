@@ -86,13 +86,7 @@ impl Local {
     }
 
     pub(crate) fn settler(&self) -> Settler {
-        // These queues tell their depth exactly, so what is not there is lost.
-        let settings = SettleSettings {
-            lost_after: Duration::ZERO,
-            stalled_after: Duration::from_hours(1),
-            expire_after: self.expire_after,
-        };
-        self.pipeline.settler(settings)
+        self.pipeline.settler(settle_settings(self.expire_after))
     }
 
     pub(crate) fn worker(
@@ -117,6 +111,12 @@ impl Local {
         };
         self.pipeline.worker(lane, mirror, settings)
     }
+}
+
+/// How a mirror with embedded queues is settled.
+pub(crate) fn settle_settings(expire_after: Duration) -> SettleSettings {
+    // These queues tell their depth exactly, so what is not there is lost.
+    SettleSettings { lost_after: Duration::ZERO, stalled_after: Duration::from_hours(1), expire_after }
 }
 
 /// The mirror in a bucket.

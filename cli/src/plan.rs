@@ -144,6 +144,9 @@ pub(crate) fn remarks(report: &PlanReport) {
     list("Could not be planned, the next plan tries again", report.problems.iter(), |problem| {
         format!("{}: {}", problem.formula, problem.why)
     });
+    if let Some(trouble) = &report.api.trouble {
+        line(format_args!("\nAPI files were not staged, what is published stays: {trouble}"));
+    }
 }
 
 fn reason(why: common::selection::WhyMissing) -> &'static str {

@@ -15,7 +15,7 @@ use serde::Serialize;
 use crate::args::StatusOptions;
 use crate::deployed::{self, Named, Target};
 use crate::output::{self, Exit, counted, grouped, line};
-use crate::stop;
+use crate::{publish, stop};
 
 #[derive(Serialize)]
 struct Answer {
@@ -31,6 +31,8 @@ struct Answer {
     oldest_queued_seconds: Option<u64>,
     lanes: Vec<LaneStatus>,
     dead_letters: u64,
+    /// What clients read, and what waits.
+    publication: publish::Answer,
     /// The large queue's tasks, in a deployed system.
     tasks: Option<Tasks>,
     /// Runs that are not settled yet.
@@ -137,6 +139,7 @@ async fn look(target: &Target) -> anyhow::Result<Answer> {
         queued: tally.queued,
         oldest_queued_seconds: oldest(&manifest).map(since),
         dead_letters: lanes.iter().map(|lane| lane.dead_letters.total()).sum(),
+        publication: publish::look(target, &manifest, false).await?,
         lanes,
         tasks,
         open_runs: open_runs(&manifest, now),
@@ -178,6 +181,16 @@ fn describe(answer: &Answer, target: &Target) {
         grouped(answer.indexes as u64),
         grouped(answer.indexes_waiting as u64)
     ));
+    let clients: Vec<String> = answer.publication.clients().collect();
+    line(format_args!(
+        "API files    {}",
+        if clients.is_empty() {
+            "none published yet".to_owned()
+        } else {
+            format!("for {}", clients.join(", "))
+        }
+    ));
+    publish::summary(&answer.publication, &target.named);
     for lane in &answer.lanes {
         line(format_args!(
             "Queue {:<6} {} waiting, {} in flight, {} delayed; {}",

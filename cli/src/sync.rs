@@ -4,8 +4,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use common::plan::{Mode, PlanReport};
+use common::publication::Scope;
 use common::run::{Count, RunRecord};
-use common::settle::Settler;
+use common::settle::{PublishReport, SettleReport, Settler};
 use common::size::ByteSize;
 use common::worker::{Done, Worker, WorkerError};
 use serde::Serialize;
@@ -27,6 +28,12 @@ pub(crate) struct Report {
     pub(crate) settled: Vec<RunRecord>,
     /// Image indexes that were put in place.
     pub(crate) indexes: usize,
+    /// What of the API files was published, and which clients' files wait.
+    pub(crate) publication: PublishReport,
+    /// Bottles that upstream dropped, and that were tagged to expire.
+    pub(crate) retired: u64,
+    /// Bottles that were tagged for long enough, and removed.
+    pub(crate) expired: u64,
     /// Bottles of this mirror that are still on their way.
     pub(crate) remaining: u64,
     /// Dead letters, of earlier runs too.
@@ -79,7 +86,7 @@ pub(crate) async fn sync(
     let upstream = place::upstream(upstream_options, &selection)?;
     let settler = local.settler();
     // What an earlier process left behind, first: the plan must know of it.
-    let mut settled = settler.settle().await?.settled;
+    let mut settles = vec![settler.settle().await?];
 
     let planner =
         local.planner(Arc::clone(&upstream), selection, upstream_options, pipeline.size_threshold.0);
@@ -97,23 +104,21 @@ pub(crate) async fn sync(
     display.end();
 
     // Also after a failure: what was done is on record then.
-    let mut indexes = 0;
-    let mut last = settler.settle().await?;
+    let last = settler.settle().await?;
     let remaining = last.remaining;
-    settled.append(&mut last.settled);
-    indexes += last.indexes;
-    for earlier in drained? {
-        settled.extend(earlier.settled);
-        indexes += earlier.indexes;
-    }
+    settles.extend(drained?);
+    settles.push(last);
 
     let done = |lane: usize| workers.get(lane).map(|worker| worker.progress.now()).unwrap_or_default();
     Ok(Report {
         small: done(0),
         large: done(1),
         plan,
-        settled,
-        indexes,
+        indexes: settles.iter().map(|settle| settle.indexes).sum(),
+        publication: published(&settles),
+        retired: settles.iter().map(|settle| settle.retired).sum(),
+        expired: settles.iter().map(|settle| settle.expired).sum(),
+        settled: settles.into_iter().flat_map(|settle| settle.settled).collect(),
         remaining,
         dead_letters: local.pipeline.dead_letters().await?,
         received_bytes: mirror.received(),
@@ -123,13 +128,23 @@ pub(crate) async fn sync(
     })
 }
 
+/// What was published in all, and what waits at the end.
+fn published(settles: &[SettleReport]) -> PublishReport {
+    let mut scopes: Vec<Scope> =
+        settles.iter().flat_map(|settle| settle.publication.published.iter().cloned()).collect();
+    scopes.sort();
+    scopes.dedup();
+    let waiting = settles.last().map(|settle| settle.publication.waiting.clone());
+    PublishReport { published: scopes, waiting: waiting.unwrap_or_default() }
+}
+
 /// Runs both workers until their queues are empty, and settles now and then.
 async fn drain(
     workers: &[Worker],
     settler: &Settler,
     display: &mut Display,
     cancel: &CancellationToken,
-) -> Result<Vec<common::settle::SettleReport>, WorkerError> {
+) -> Result<Vec<SettleReport>, WorkerError> {
     let mut reports = Vec::new();
     // One worker that can't go on stops the other one in order.
     let together = cancel.child_token();
@@ -184,7 +199,8 @@ async fn watched(local: &Local, workers: &[Worker], plan: &PlanReport) -> anyhow
 }
 
 pub(crate) fn exit(report: &Report) -> Exit {
-    if report.interrupted || report.remaining > 0 || !report.plan.problems.is_empty() {
+    let is_undone = !report.plan.problems.is_empty() || report.plan.api.trouble.is_some();
+    if report.interrupted || report.remaining > 0 || is_undone {
         Exit::Failed
     } else if report.dead_letters > 0 {
         Exit::DeadLetters
@@ -233,7 +249,19 @@ pub(crate) fn describe(report: &Report) {
     if report.indexes > 0 {
         line(format_args!("Placed       {}", counted(report.indexes as u64, "image index")));
     }
+    let clients: Vec<String> = report.publication.published.iter().filter_map(client).collect();
+    if !clients.is_empty() {
+        line(format_args!("Published    API files for {}", clients.join(", ")));
+    }
+    for (name, count) in [("Superseded", report.retired), ("Expired", report.expired)] {
+        if count > 0 {
+            line(format_args!("{name:<12} {}", counted(count, "bottle")));
+        }
+    }
     plan::remarks(&report.plan);
+    for waiting in &report.publication.waiting {
+        line(format_args!("Not published for {}: {}", waiting.client, waiting.describe()));
+    }
     if report.remaining > 0 {
         line(format_args!("Left         {}; the same command goes on", counted(report.remaining, "bottle")));
     } else if report.interrupted {
@@ -244,6 +272,13 @@ pub(crate) fn describe(report: &Report) {
         let reasons: Vec<_> = reasons.iter().map(|(reason, count)| format!("{count} {reason}")).collect();
         let new = if reasons.is_empty() { String::new() } else { format!(", new: {}", reasons.join(", ")) };
         line(format_args!("Dead letters {}{new}", grouped(report.dead_letters)));
+    }
+}
+
+fn client(scope: &Scope) -> Option<String> {
+    match scope {
+        Scope::Client(tag) => Some(tag.to_string()),
+        Scope::AllClients | Scope::NoBottles => None,
     }
 }
 

@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::bottle::{InvalidName, ObjectKey, serde_as_text};
 use crate::dead_letter::reason::ByReason;
+use crate::settle::PublishReport;
 use crate::store::{Condition, Store, StoreError};
 
 /// A run's name; later runs sort after earlier ones: `20261123T101500123Z-3fa8`.
@@ -157,6 +158,9 @@ pub struct Outcome {
     pub reasons: ByReason,
     /// Bottles whose messages are gone: they are planned again.
     pub lost: u64,
+    /// What of the API files was published then, and which clients' files wait.
+    #[serde(default)]
+    pub publication: PublishReport,
 }
 
 impl RunRecord {

@@ -4,6 +4,7 @@ use jiff::Timestamp;
 use serde_json::Value;
 
 use crate::clock;
+use crate::publication::Scope;
 use crate::run::{Count, Outcome, RunId, RunRecord};
 
 use super::outline::Outline;
@@ -134,7 +135,7 @@ fn settled(record: &RunRecord, environment: &str) -> Outline {
     let mut facts = vec![("Run", record.id.to_string())];
     let mut troubles = Vec::new();
     let mut command = None;
-    if let Some(Outcome { settled_at, held, dead, reasons, lost }) = &record.outcome {
+    if let Some(Outcome { settled_at, held, dead, reasons, lost, publication }) = &record.outcome {
         facts.push(("Held", bottles(*held)));
         facts.push(("Duration", duration(clock::since(record.started_at, *settled_at))));
         if *dead > 0 {
@@ -146,6 +147,17 @@ fn settled(record: &RunRecord, environment: &str) -> Outline {
         if *lost > 0 {
             facts.push(("Lost, to be planned again", counted(*lost, "bottle")));
             troubles.push(counted(*lost, "lost bottle"));
+        }
+        let published = publication.published.iter().filter_map(|scope| match scope {
+            Scope::Client(tag) => Some(tag.to_string()),
+            Scope::AllClients | Scope::NoBottles => None,
+        });
+        facts.push(("Published for", published.collect::<Vec<_>>().join(", ")));
+        if !publication.waiting.is_empty() {
+            let waiting = publication.waiting.iter().map(|one| format!("{}: {}", one.client, one.describe()));
+            facts.push(("Not published for", waiting.collect::<Vec<_>>().join("\n")));
+            let clients = publication.waiting.len() as u64;
+            troubles.push(format!("{} held back", counted(clients, "client")));
         }
     }
     if record.problems > 0 {
@@ -196,6 +208,7 @@ fn alarmed(alarm: &Alarm, status: Option<String>) -> Outline {
 mod tests {
     use super::*;
     use crate::dead_letter::Reason;
+    use crate::settle::{PublishReport, Waiting};
 
     fn at(text: &str) -> Timestamp {
         text.parse().unwrap()
@@ -213,6 +226,7 @@ mod tests {
             dead: dead.iter().map(|(_, number)| number).sum(),
             reasons: dead.iter().copied().collect(),
             lost,
+            publication: PublishReport::default(),
         });
         record
     }
@@ -263,6 +277,26 @@ mod tests {
         assert_told(&notice, &["Run settled with 3 dead letters", "2 not-found", "1 wrong-digest", command]);
         assert_told(&notice, &["1 formula that"]);
         assert_eq!(rendered(&notice).1.subject, "[bottles prod] Run settled with 3 dead letters");
+    }
+
+    #[test]
+    fn clients_whose_files_wait_are_told_with_what_they_wait_for() {
+        let mut record = record(&[(Reason::NotFound, 2)], 0);
+        let client = |tag: &str| tag.parse().unwrap();
+        if let Some(outcome) = &mut record.outcome {
+            outcome.publication = PublishReport {
+                published: vec![Scope::Client(client("arm64_tahoe")), Scope::NoBottles],
+                waiting: vec![Waiting {
+                    client: client("x86_64_linux"),
+                    queued: 0,
+                    dead: 2,
+                    unplanned: 0,
+                    unnamed: 0,
+                }],
+            };
+        }
+        let notice = Notice::RunSettled { record };
+        assert_told(&notice, &["arm64_tahoe", "x86_64_linux: 2 given up on", "1 client held back"]);
     }
 
     #[test]

@@ -27,7 +27,7 @@ use crate::retire;
 use crate::run::{self, Outcome, RunId, RunRecord};
 use crate::store::{Store, StoreError};
 
-pub use publish::{PublishReport, Waiting};
+pub use publish::{PublishReport, Waiting, waiting};
 
 /// Settles runs.
 pub struct Settler {
@@ -252,7 +252,8 @@ impl Settler {
             if tally.queued.bottles == 0 && !open.planning {
                 let lost = open.lost;
                 manifest.runs.remove(&id);
-                report.settled.push(self.close(id, tally, lost, now).await?);
+                let publication = report.publication.clone();
+                report.settled.push(self.close(id, tally, lost, publication, now).await?);
             } else if clock::since(open.progress_at, now) >= self.settings.stalled_after {
                 let is_new = !std::mem::replace(&mut open.stalled, true);
                 report.stalled.push(StalledRun {
@@ -271,6 +272,7 @@ impl Settler {
         id: RunId,
         tally: Tally,
         lost: u64,
+        publication: PublishReport,
         now: Timestamp,
     ) -> Result<RunRecord, SettleError> {
         let mut record = match RunRecord::load(&*self.store, &id).await? {
@@ -283,6 +285,7 @@ impl Settler {
             dead: tally.dead.bottles,
             reasons: tally.reasons,
             lost,
+            publication,
         });
         record.save(&*self.store).await?;
         Ok(record)
@@ -327,7 +330,14 @@ fn stamp(manifest: &mut Manifest, entries: &[Entry], at: Timestamp) {
 impl Outcome {
     /// The outcome of a run that had nothing to do.
     pub fn nothing(settled_at: Timestamp) -> Self {
-        Self { settled_at, held: run::Count::default(), dead: 0, reasons: ByReason::new(), lost: 0 }
+        Self {
+            settled_at,
+            held: run::Count::default(),
+            dead: 0,
+            reasons: ByReason::new(),
+            lost: 0,
+            publication: PublishReport::default(),
+        }
     }
 }
 

@@ -7,7 +7,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::bottle::BottleTag;
 use crate::manifest::{Manifest, State};
-use crate::publication::{ApiFile, ApiPath, Need, NeededBottle, Published, Scope, Set, Staged, file_key};
+use crate::publication::{
+    ApiFile, ApiPath, Need, NeededBottle, Published, Scope, Set, SetError, Staged, file_key,
+};
 use crate::store::{Body, Condition, Store, StoreError};
 
 use super::{SettleError, flat};
@@ -39,6 +41,19 @@ pub struct Waiting {
 impl Waiting {
     fn of(client: &BottleTag) -> Self {
         Self { client: client.clone(), queued: 0, dead: 0, unplanned: 0, unnamed: 0 }
+    }
+
+    /// What is waited for, in words: `2 on their way, 1 given up on`.
+    pub fn describe(&self) -> String {
+        let parts = [
+            (self.queued, "on their way"),
+            (self.dead, "given up on"),
+            (self.unplanned, "not planned"),
+            (self.unnamed, "without their index"),
+        ];
+        let parts = parts.iter().filter(|(count, _)| *count > 0);
+        let parts: Vec<_> = parts.map(|(count, what)| format!("{count} {what}")).collect();
+        if parts.is_empty() { "nothing: it is held back by a rollback".to_owned() } else { parts.join(", ") }
     }
 
     /// Whether nothing is waited for.
@@ -147,13 +162,22 @@ async fn load(
     let set = match Set::load(store, &staged.run).await {
         Ok(Some(set)) => return Ok(Some(set)),
         Ok(None) => "it is gone".to_owned(),
-        Err(crate::publication::SetError::Store(error)) => return Err(error.into()),
+        Err(SetError::Store(error)) => return Err(error.into()),
         Err(error) => error.to_string(),
     };
     tracing::error!(set = %staged.run, why = set, "a staged set can't be used: the next plan stages another");
     manifest.publication.staged.retain(|other| other.run != staged.run);
     manifest.planned = None;
     Ok(None)
+}
+
+/// Which clients' newest files wait, and for what.
+pub async fn waiting(store: &dyn Store, manifest: &Manifest) -> Result<Vec<Waiting>, SetError> {
+    let Some(newest) = manifest.publication.staged.last() else { return Ok(Vec::new()) };
+    let Some(set) = Set::load(store, &newest.run).await? else { return Ok(Vec::new()) };
+    let mut waiting = look(manifest, &set);
+    waiting.retain(|one| manifest.publication.awaits(&Scope::Client(one.client.clone()), &newest.run));
+    Ok(waiting)
 }
 
 /// What each client of a set waits for.

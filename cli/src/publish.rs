@@ -1,0 +1,145 @@
+//! `bottles publish`: what clients read, and what an operator makes of it.
+
+use std::collections::BTreeMap;
+
+use common::manifest::{self, Manifest};
+use common::publication::{Published, Scope};
+use common::receipt::{Order, Receipt, What};
+use common::settle::{self, Waiting};
+use jiff::Timestamp;
+use serde::Serialize;
+
+use crate::args::PublishOptions;
+use crate::deployed::{self, Named, Target};
+use crate::output::{self, Exit, Usage, line};
+
+#[derive(Serialize)]
+pub(crate) struct Answer {
+    /// What each scope reads.
+    published: BTreeMap<Scope, Published>,
+    /// What each scope read before, which a rollback puts back.
+    previous: BTreeMap<Scope, Published>,
+    /// Clients whose newest files wait.
+    waiting: Vec<Waiting>,
+    /// Since when a rollback holds publishing back.
+    held_since: Option<Timestamp>,
+    /// Whether something was asked of a deployed system, which does it with its next settle.
+    asked: bool,
+}
+
+pub(crate) async fn run(options: PublishOptions) -> anyhow::Result<Exit> {
+    let named = Named::new(&options.stack).with_queues(&options.queues);
+    let target = deployed::open(&options.place, named).await?;
+    let clients = options.tag.clone();
+    let what = match &options {
+        PublishOptions { despite_dead: true, .. } => Some(What::PublishDespiteDead { clients }),
+        PublishOptions { rollback: true, .. } => Some(What::Rollback { clients }),
+        PublishOptions { resume: true, .. } => Some(What::Resume),
+        _ => None,
+    };
+    if let Some(what) = &what {
+        check(&target, what).await?;
+        order(&target, what.clone()).await?;
+        if !target.is_deployed {
+            target.settle(options.place.expire_after).await?;
+        }
+    }
+    let (manifest, _) = manifest::load(&*target.pipeline.store).await?;
+    let answer = look(&target, &manifest, what.is_some() && target.is_deployed).await?;
+    if options.json {
+        output::json(&answer)?;
+    } else {
+        describe(&answer, &target);
+    }
+    Ok(if answer.waiting.is_empty() { Exit::Done } else { Exit::DeadLetters })
+}
+
+/// Refuses what there is nothing to be done about.
+async fn check(target: &Target, what: &What) -> anyhow::Result<()> {
+    let (manifest, _) = manifest::load(&*target.pipeline.store).await?;
+    let publication = &manifest.publication;
+    let is_one = |clients: &[common::bottle::BottleTag], scopes: &[&Scope]| {
+        clients.iter().find(|client| !scopes.contains(&&Scope::Client((*client).clone()))).cloned()
+    };
+    match what {
+        What::Rollback { clients } => {
+            if publication.previous.is_empty() {
+                return Err(Usage("nothing was published before what is published now".to_owned()).into());
+            }
+            let scopes: Vec<&Scope> = publication.previous.keys().collect();
+            if let Some(client) = is_one(clients, &scopes) {
+                return Err(Usage(format!("nothing was published for {client} before")).into());
+            }
+        }
+        What::PublishDespiteDead { clients } => {
+            let scopes: Vec<&Scope> = publication.staged.iter().flat_map(|staged| &staged.scopes).collect();
+            if scopes.is_empty() {
+                return Err(Usage("no API files wait to be published".to_owned()).into());
+            }
+            if let Some(client) = is_one(clients, &scopes) {
+                return Err(Usage(format!("no API files wait for {client}")).into());
+            }
+        }
+        _ => {}
+    }
+    Ok(())
+}
+
+/// Asks something of the producer, who alone writes what clients read.
+pub(crate) async fn order(target: &Target, what: What) -> anyhow::Result<()> {
+    let now = target.pipeline.clock.now();
+    let receipt = Receipt { orders: vec![Order { at: now, what }], ..Receipt::default() };
+    Ok(receipt.save(&*target.pipeline.store, now).await?)
+}
+
+pub(crate) async fn look(target: &Target, manifest: &Manifest, asked: bool) -> anyhow::Result<Answer> {
+    let publication = &manifest.publication;
+    Ok(Answer {
+        published: publication.published.clone(),
+        previous: publication.previous.clone(),
+        waiting: settle::waiting(&*target.pipeline.store, manifest).await?,
+        held_since: publication.held_since,
+        asked,
+    })
+}
+
+fn describe(answer: &Answer, target: &Target) {
+    if answer.asked {
+        line("Asked        the system does it with its next settle, within minutes");
+    }
+    if answer.published.is_empty() {
+        line("Published    nothing yet");
+    }
+    for (scope, published) in &answer.published {
+        let before = match answer.previous.get(scope) {
+            Some(previous) => format!("; before: {}", previous.run),
+            None => String::new(),
+        };
+        line(format_args!("Published    {scope:<16} {} since {:.0}{before}", published.run, published.at));
+    }
+    summary(answer, &target.named);
+}
+
+/// What waits, and why, in a line each.
+pub(crate) fn summary(answer: &Answer, named: &str) {
+    for waiting in &answer.waiting {
+        line(format_args!("Waiting      {:<16} {}", waiting.client.to_string(), waiting.describe()));
+    }
+    if let Some(since) = answer.held_since {
+        line(format_args!(
+            "Held back    since {since:.0} by a rollback; `bottles publish {named} --resume` goes on"
+        ));
+    } else if answer.waiting.iter().any(|waiting| waiting.dead + waiting.unplanned > 0) {
+        line(format_args!("             all the same: bottles publish {named} --despite-dead"));
+    }
+}
+
+impl Answer {
+    /// The clients that read something.
+    pub(crate) fn clients(&self) -> impl Iterator<Item = String> {
+        self.published.keys().filter_map(|scope| match scope {
+            Scope::Client(tag) => Some(tag.to_string()),
+            Scope::AllClients | Scope::NoBottles => None,
+        })
+    }
+}

@@ -1,0 +1,110 @@
+//! `bottles retire`: what upstream dropped, and when it goes.
+
+use common::manifest;
+use common::receipt::What;
+use common::retire::{self, Outlook, Retired};
+use common::size::ByteSize;
+use serde::Serialize;
+
+use crate::args::RetireOptions;
+use crate::deployed::{self, Named, Target};
+use crate::output::{self, Exit, counted, grouped, line};
+use crate::publish;
+
+#[derive(Serialize)]
+struct Answer {
+    #[serde(flatten)]
+    outlook: Outlook,
+    /// Bottles that were tagged now.
+    tagged: u64,
+    /// Bottles that had expired.
+    expired: u64,
+    /// Whether a deployed system was asked, which does it with its next settle.
+    asked: bool,
+}
+
+/// So many bottles are shown of each kind.
+const SHOWN: usize = 20;
+
+pub(crate) async fn run(options: RetireOptions) -> anyhow::Result<Exit> {
+    let named = Named::new(&options.stack).with_queues(&options.queues);
+    let target = deployed::open(&options.place, named).await?;
+    let (mut tagged, mut expired, mut asked) = (0, 0, false);
+    if !options.dry_run {
+        if let Some(at_most) = options.at_most {
+            publish::order(&target, What::Retire { at_most }).await?;
+        }
+        if target.is_deployed {
+            asked = options.at_most.is_some();
+        } else {
+            let report = target.settle(options.place.expire_after).await?;
+            (tagged, expired) = (report.retired, report.expired);
+        }
+    }
+    let store = &*target.pipeline.store;
+    let (manifest, _) = manifest::load(store).await?;
+    let (now, grace) = (target.pipeline.clock.now(), options.place.expire_after.0);
+    let outlook = retire::outlook(store, &manifest, None, now, grace).await?;
+    let answer = Answer { outlook, tagged, expired, asked };
+    if options.json {
+        output::json(&answer)?;
+    } else {
+        describe(&answer, &options, &target);
+    }
+    let is_stuck = matches!(answer.outlook.blocked, Some(retire::Blocked::TooMany { .. }));
+    Ok(if is_stuck { Exit::DeadLetters } else { Exit::Done })
+}
+
+fn describe(answer: &Answer, options: &RetireOptions, target: &Target) {
+    let Answer { outlook, tagged, expired, asked } = answer;
+    if *tagged > 0 {
+        line(format_args!("Tagged       {}", counted(*tagged, "bottle")));
+    }
+    if *expired > 0 {
+        line(format_args!("Expired      {}", counted(*expired, "bottle")));
+    }
+    if *asked {
+        line("Asked        the system does it with its next settle, within minutes");
+    } else if target.is_deployed && !options.dry_run {
+        line("Nothing done: the deployed system retires by itself; this is what it sees");
+    }
+    let title = match &outlook.blocked {
+        _ if outlook.now.is_empty() => None,
+        Some(blocked) => Some(format!("Would tag, but not now: {blocked}")),
+        None => Some("Would tag with the next settle".to_owned()),
+    };
+    if let Some(title) = title {
+        line(title);
+        list(&outlook.now);
+    }
+    if !outlook.superseded.is_empty() {
+        line("Tagged as superseded");
+        list(&outlook.superseded);
+    }
+    if outlook.still_named > 0 {
+        line(format_args!(
+            "{} that upstream dropped stay: published API files, or those before them, name them",
+            counted(outlook.still_named, "bottle")
+        ));
+    }
+    if *outlook == Outlook::default() {
+        line("Upstream lists every bottle that the mirror holds.");
+    }
+}
+
+fn list(retired: &[Retired]) {
+    for one in retired.iter().take(SHOWN) {
+        let tags: Vec<_> = one.tags.iter().map(ToString::to_string).collect();
+        line(format_args!(
+            "  {} {} {}, expires {}",
+            one.formula,
+            tags.join(","),
+            ByteSize(one.size),
+            one.expires_at.strftime("%Y-%m-%d")
+        ));
+    }
+    let bytes = retired.iter().map(|one| one.size).sum();
+    let more = retired.len().saturating_sub(SHOWN);
+    let and = if more > 0 { format!("… and {} more; ", grouped(more as u64)) } else { String::new() };
+    line(format_args!("  {and}{} in all, {}", counted(retired.len() as u64, "bottle"), ByteSize(bytes)));
+}
