@@ -16,15 +16,16 @@ fn a_second_sync_finds_nothing_to_do() {
     mirror.upstream.log().clear();
     let second = mirror.sync(0, &[]);
     assert_eq!(second["plan"]["unchanged"], json!(true));
-    assert_eq!(number(&second, "/requests"), 1);
     for lane in ["small", "large"] {
         for what in ["fetched", "copied", "already_held"] {
             assert_eq!(number(&second, &format!("/{lane}/{what}/bottles")), 0);
         }
     }
     let asked: Vec<_> = mirror.upstream.log().entries();
-    assert_eq!(asked.len(), 1, "{asked:?}");
+    assert_eq!(number(&second, "/requests"), asked.len() as u64);
     assert_eq!((asked[0].path.as_str(), asked[0].status), ("/api/formula.json", 304));
+    // The signed files too are asked for conditionally; some platforms have none.
+    assert!(asked.iter().all(|entry| entry.path.starts_with("/api/") && entry.status != 200), "{asked:?}");
     mirror.check_equals_upstream();
 }
 
