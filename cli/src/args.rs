@@ -12,6 +12,7 @@ use common::dead_letter::Reason;
 use common::registry::{AllowedHost, Rewrite};
 use common::size::ByteSize;
 use common::telemetry::LogFormat;
+use common::verify::Sample;
 use url::Url;
 
 use crate::destination::Destination;
@@ -34,7 +35,7 @@ struct Cli {
 }
 
 const EXIT_CODES: &str = "Exit codes: 0 done; 1 failed; 2 the command line or the configuration is wrong; \
-                          3 done, but there are dead letters.";
+                          3 done, but there are dead letters, or a mirror is not sound.";
 
 #[derive(Subcommand)]
 pub(crate) enum Command {
@@ -55,6 +56,8 @@ pub(crate) enum Command {
     Publish(PublishOptions),
     /// Tag what upstream dropped, to expire after a grace
     Retire(RetireOptions),
+    /// Compare what a mirror really holds with what it says it holds, and repair it
+    Verify(VerifyOptions),
 }
 
 #[derive(Args)]
@@ -388,6 +391,50 @@ pub(crate) struct RetireOptions {
     pub(crate) at_most: Option<u64>,
 
     /// Print one JSON object
+    #[arg(long)]
+    pub(crate) json: bool,
+
+    #[command(flatten)]
+    pub(crate) place: PlaceOptions,
+
+    #[command(flatten)]
+    pub(crate) stack: StackOption,
+
+    #[command(flatten)]
+    pub(crate) queues: QueueOptions,
+}
+
+#[derive(Args)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a switch of its own on the command line")]
+pub(crate) struct VerifyOptions {
+    /// Compare every bottle to the byte: by the store's own checksum where it keeps
+    /// one, else by reading it. Without it bottles are compared by size
+    #[arg(long)]
+    pub(crate) deep: bool,
+
+    /// Compare a random part of the bottles to the byte, another one each time: 5%,
+    /// 0.5%. It stands for --deep
+    #[arg(long, value_name = "N%")]
+    pub(crate) sample: Option<Sample>,
+
+    /// Have what is missing or damaged fetched and published again
+    #[arg(long)]
+    pub(crate) repair: bool,
+
+    /// Make the manifest anew from what the mirror holds, if it is lost or damaged
+    #[arg(long, conflicts_with_all = ["repair", "sample"])]
+    pub(crate) rebuild_manifest: bool,
+
+    /// Larger bottles go to the large queue
+    #[arg(long, value_name = "SIZE", env = config::SIZE_THRESHOLD.name, default_value = config::SIZE_THRESHOLD.default)]
+    pub(crate) size_threshold: ByteSize,
+
+    /// How many objects are looked at at once
+    #[arg(long, value_name = "N", env = config::CONCURRENCY.name, default_value = config::CONCURRENCY.default,
+          value_parser = clap::value_parser!(u16).range(1..=1024))]
+    pub(crate) concurrency: u16,
+
+    /// Print one JSON object, and no progress
     #[arg(long)]
     pub(crate) json: bool,
 

@@ -129,11 +129,30 @@ pub(crate) async fn open(place: &PlaceOptions, named: Named) -> anyhow::Result<T
     if named.is_meant() {
         return open_deployed(place, named).await;
     }
-    let Some(to) = &place.to else {
-        return Err(Usage("name a mirror with --to, or a deployed system with --stack".to_owned()).into());
-    };
-    let Local { pipeline, .. } = Local::open_existing(to, place).await?;
-    Ok(Target { pipeline, named: format!("--to {to}"), ecs: None, is_deployed: false })
+    let to = local(place)?;
+    Ok(Target::local(to, Local::open_existing(to, place).await?))
+}
+
+/// The same for a mirror that may have lost its manifest.
+pub(crate) async fn open_remains(place: &PlaceOptions, named: Named) -> anyhow::Result<Target> {
+    if named.is_meant() {
+        return open_deployed(place, named).await;
+    }
+    let to = local(place)?;
+    Ok(Target::local(to, Local::open_remains(to, place).await?))
+}
+
+fn local(place: &PlaceOptions) -> anyhow::Result<&Destination> {
+    place
+        .to
+        .as_ref()
+        .ok_or_else(|| Usage("name a mirror with --to, or a deployed system with --stack".to_owned()).into())
+}
+
+impl Target {
+    fn local(to: &Destination, local: Local) -> Self {
+        Self { pipeline: local.pipeline, named: format!("--to {to}"), ecs: None, is_deployed: false }
+    }
 }
 
 async fn open_deployed(place: &PlaceOptions, mut named: Named) -> anyhow::Result<Target> {

@@ -15,6 +15,7 @@ mod run;
 mod status;
 mod stop;
 mod sync;
+mod verify;
 
 use std::io::IsTerminal as _;
 use std::process::ExitCode;
@@ -50,5 +51,6 @@ async fn run(invocation: Invocation) -> anyhow::Result<Exit> {
         Command::DeadLetters(options) => dead_letters::run(options).await,
         Command::Publish(options) => publish::run(options).await,
         Command::Retire(options) => retire::run(options).await,
+        Command::Verify(options) => verify::run(options).await,
     }
 }

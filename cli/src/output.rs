@@ -13,6 +13,8 @@ pub(crate) enum Exit {
     Failed,
     /// All is done but for dead letters.
     DeadLetters,
+    /// The mirror is not as it should be, or was not and is being repaired.
+    Unsound,
 }
 
 /// The command line was right in form, but asks for what can't be.
@@ -25,7 +27,7 @@ impl From<Exit> for ExitCode {
         ExitCode::from(match exit {
             Exit::Done => 0,
             Exit::Failed => 1,
-            Exit::DeadLetters => 3,
+            Exit::DeadLetters | Exit::Unsound => 3,
         })
     }
 }

@@ -69,6 +69,24 @@ impl Local {
         Self::open(to, options).await
     }
 
+    /// Opens a mirror of which nothing needs to be left but its bottles.
+    pub(crate) async fn open_remains(to: &Destination, options: &PlaceOptions) -> anyhow::Result<Self> {
+        let holds_bottles = match to {
+            Destination::Folder(root) => root.join("v2").is_dir(),
+            Destination::Bucket(location) => {
+                let store = bucket(location, options).await;
+                store.check().await.with_context(|| format!("{location} can't be used"))?;
+                !store.list("v2/", None, 1).await?.is_empty()
+            }
+        };
+        if !holds_bottles && !holds_mirror(to, options).await? {
+            return Err(
+                Usage(format!("{to} holds no bottles; `bottles sync --to {to}` makes a mirror")).into()
+            );
+        }
+        Self::open(to, options).await
+    }
+
     pub(crate) fn planner(
         &self,
         upstream: Arc<Upstream>,

@@ -1,6 +1,7 @@
 //! Progress: bars on a terminal, a line now and then elsewhere.
 
 use std::io::{self, IsTerminal, Write};
+use std::pin::Pin;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -8,6 +9,7 @@ use common::message::Lane;
 use common::plan::PlanProgress;
 use common::run::Count;
 use common::size::ByteSize;
+use common::verify::{Stage, VerifyProgress};
 use common::worker::Progress;
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
@@ -100,31 +102,71 @@ pub(crate) async fn while_planning<T>(
     quiet: bool,
     plan: impl Future<Output = T>,
 ) -> T {
+    let look = || {
+        let (read, total) = progress.now();
+        Step { name: "plan", things: "image indexes read", done: read as u64, total: total as u64 }
+    };
+    while_at_work(look, quiet, Box::pin(plan)).await
+}
+
+/// Runs a look at a mirror, and shows how far it is.
+pub(crate) async fn while_verifying<T>(
+    progress: &VerifyProgress,
+    quiet: bool,
+    verify: impl Future<Output = T>,
+) -> T {
+    let look = || {
+        let (stage, done, total) = progress.now();
+        let things = match stage {
+            Stage::Objects => "objects listed",
+            Stage::Indexes => "image indexes read",
+            Stage::Bottles => "bottles hashed",
+        };
+        // How many objects there are shows only at the end.
+        Step { name: "verify", things, done, total: total.max(done) }
+    };
+    while_at_work(look, quiet, Box::pin(verify)).await
+}
+
+/// How far some work is.
+struct Step {
+    name: &'static str,
+    things: &'static str,
+    done: u64,
+    total: u64,
+}
+
+async fn while_at_work<T>(
+    look: impl Fn() -> Step,
+    quiet: bool,
+    mut work: Pin<Box<impl Future<Output = T>>>,
+) -> T {
     let terminal = io::stderr().is_terminal();
     let all = MultiProgress::with_draw_target(ProgressDrawTarget::stderr());
     let bar = if quiet || !terminal { ProgressBar::hidden() } else { all.add(ProgressBar::new(0)) };
     show_above(Some(all));
     bar.set_style(
-        ProgressStyle::with_template("  plan [{bar:28}] {pos}/{len} image indexes  {eta} left")
+        ProgressStyle::with_template("{prefix:>6} [{bar:28}] {pos}/{len} {msg}  {eta} left")
             .unwrap_or_else(|_| ProgressStyle::default_bar())
             .progress_chars("=> "),
     );
     let mut tick = tokio::time::interval(Duration::from_millis(200));
     let mut next = Instant::now() + LINE_EVERY;
-    tokio::pin!(plan);
     let done = loop {
         tokio::select! {
-            done = &mut plan => break done,
+            done = &mut work => break done,
             _ = tick.tick() => {}
         }
-        let (read, total) = progress.now();
+        let Step { name, things, done, total } = look();
         if total > 0 {
-            bar.set_length(total as u64);
-            bar.set_position(read as u64);
+            bar.set_prefix(name);
+            bar.set_message(things);
+            bar.set_length(total);
+            bar.set_position(done);
         }
         if !quiet && !terminal && total > 0 && Instant::now() >= next {
             next = Instant::now() + LINE_EVERY;
-            let _ = writeln!(io::stderr(), "planning: {read} of {total} image indexes read");
+            let _ = writeln!(io::stderr(), "{name}: {} of {} {things}", grouped(done), grouped(total));
         }
     };
     bar.finish_and_clear();

@@ -4,7 +4,8 @@
 //! offers, [`selection`] what of it is wanted, [`manifest`] what the mirror
 //! holds. [`plan`] subtracts the last from the first two and queues the rest,
 //! [`mirror`] moves one bottle, [`worker`] drains a queue of them, [`settle`]
-//! folds what the workers reported back into the manifest.
+//! folds what the workers reported back into the manifest. [`verify`] compares the
+//! manifest with what is really there.
 //!
 //! The outside world is reached through two ports, [`queue`] and [`store`], and
 //! one client, [`registry`]. Every deployable runs this same code.
@@ -39,4 +40,5 @@ pub mod settle;
 pub mod size;
 pub mod store;
 pub mod telemetry;
+pub mod verify;
 pub mod worker;

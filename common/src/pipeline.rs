@@ -15,6 +15,7 @@ use crate::retry::Policy;
 use crate::selection::Selection;
 use crate::settle::{SettleSettings, Settler};
 use crate::store::Store;
+use crate::verify::{Verifier, VerifySettings};
 use crate::worker::{Activity, Progress, Worker, WorkerSettings};
 
 /// A mirror's store and queues.
@@ -89,6 +90,12 @@ impl Pipeline {
             activity: Activity::default(),
             settings,
         }
+    }
+
+    /// What compares the manifest with what is there.
+    pub fn verifier(&self, settings: VerifySettings) -> Verifier {
+        let queues = self.lanes.iter().map(|lane| (lane.lane, Arc::clone(&lane.work))).collect();
+        Verifier::new(Arc::clone(&self.store), queues, self.clock.clone(), settings, STORE_RETRY)
     }
 
     /// What goes through the dead letters.

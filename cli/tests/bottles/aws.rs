@@ -10,15 +10,15 @@ use tokio::runtime::Runtime;
 use crate::harness::{Output, Running, bare, list, number, text};
 
 /// An account, and an upstream.
-struct Aws {
-    runtime: Runtime,
-    cloud: Cloud,
-    upstream: Upstream,
+pub(crate) struct Aws {
+    pub(crate) runtime: Runtime,
+    pub(crate) cloud: Cloud,
+    pub(crate) upstream: Upstream,
     state: tempfile::TempDir,
 }
 
 impl Aws {
-    fn with(spec: Spec) -> Self {
+    pub(crate) fn with(spec: Spec) -> Self {
         let runtime =
             tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
         let (cloud, upstream) =
@@ -36,7 +36,7 @@ impl Aws {
         command
     }
 
-    fn run(&self, arguments: &[&str]) -> Output {
+    pub(crate) fn run(&self, arguments: &[&str]) -> Output {
         Running::start(self.command(arguments)).wait()
     }
 
@@ -49,7 +49,7 @@ impl Aws {
     }
 
     /// Upstream's bottles are below `prefix`, to the byte, but `missing`.
-    fn assert_whole(&self, prefix: &str, missing: &[&str]) {
+    pub(crate) fn assert_whole(&self, prefix: &str, missing: &[&str]) {
         let expected: BTreeMap<_, _> =
             self.upstream.expected().into_iter().map(|bottle| (bottle.key.clone(), bottle)).collect();
         for bottle in expected.values() {
@@ -62,7 +62,7 @@ impl Aws {
     }
 
     /// What `--stack` needs, and the options in its place.
-    fn names(&self) -> Vec<(String, String)> {
+    pub(crate) fn names(&self) -> Vec<(String, String)> {
         let mut names = self.cloud.variables();
         names.extend(self.runtime.block_on(self.cloud.make_service()).unwrap());
         names

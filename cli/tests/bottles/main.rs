@@ -18,3 +18,4 @@ mod stop;
 mod together;
 mod tree;
 mod usage;
+mod verify;

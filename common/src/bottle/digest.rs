@@ -217,5 +217,6 @@ mod tests {
         let proof = hasher.verify(Digest::of(b"bottle")).unwrap();
         assert_eq!(proof.length(), 6);
         assert!(Hasher::new().verify(Digest::of(b"bottle")).is_err());
+        assert_eq!(Hasher::new().finish(), Digest::of(b""));
     }
 }

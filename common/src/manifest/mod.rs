@@ -205,6 +205,13 @@ impl Manifest {
         least.map_or(now, |least| least.max(now))
     }
 
+    /// The same, noted as the time of the last change.
+    pub fn tick(&mut self, now: Timestamp) -> Timestamp {
+        let at = self.next_tick(now);
+        self.folded_at = Some(at);
+        at
+    }
+
     /// How the bottles of one run fare, or all bottles.
     pub fn tally(&self, run: Option<&RunId>) -> Tally {
         let mut tally = Tally::default();

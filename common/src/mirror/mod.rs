@@ -104,6 +104,7 @@ impl Mirror {
 
     /// What the mirror can do without upstream.
     async fn look(&self, message: &Message, key: &ObjectKey) -> Result<Option<Mirrored>, MirrorError> {
+        // What is to be replaced may well look right: only its bytes are wrong.
         if !message.replace && self.holds(key, message.size).await? {
             return Ok(Some(Mirrored::AlreadyHeld));
         }

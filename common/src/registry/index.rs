@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use serde::Deserialize;
+use serde_json::Value;
 
 use crate::bottle::Digest;
 
@@ -54,10 +55,44 @@ impl ImageIndex {
         *self.entries.get(digest)?
     }
 
+    /// What it says besides digests and sizes; nothing where that has another shape.
+    pub fn described(&self) -> Described {
+        let text = |annotations: &Value, name: &str| Some(annotations.get(name)?.as_str()?.to_owned());
+        let Ok(raw) = serde_json::from_slice::<RawDescribed>(&self.bytes) else {
+            return Described::default();
+        };
+        let entries = raw.manifests.iter().filter_map(|manifest| {
+            let digest = text(&manifest.annotations, DIGEST)?.parse().ok()?;
+            let ref_name = text(&manifest.annotations, REF_NAME);
+            Some(IndexEntry { digest, size: self.size(&digest), ref_name })
+        });
+        Described { title: text(&raw.annotations, TITLE), entries: entries.collect() }
+    }
+
     /// Every bottle that it names.
     pub fn digests(&self) -> impl Iterator<Item = &Digest> {
         self.entries.keys()
     }
+}
+
+/// What an index says of itself and of each of its bottles.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Described {
+    /// The formula, as `homebrew/core/wget`: `org.opencontainers.image.title`.
+    pub title: Option<String>,
+    /// One entry a bottle tag, in the index's order.
+    pub entries: Vec<IndexEntry>,
+}
+
+/// One bottle of an index.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct IndexEntry {
+    /// Its digest.
+    pub digest: Digest,
+    /// Its size in bytes, if the index says so.
+    pub size: Option<u64>,
+    /// `version[_revision].<tag>[.<rebuild>]`: `org.opencontainers.image.ref.name`.
+    pub ref_name: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -78,6 +113,23 @@ struct RawAnnotations<'a> {
     digest: Option<Cow<'a, str>>,
     #[serde(borrow, rename = "sh.brew.bottle.size", default)]
     size: Option<Cow<'a, str>>,
+}
+
+const DIGEST: &str = "sh.brew.bottle.digest";
+const REF_NAME: &str = "org.opencontainers.image.ref.name";
+const TITLE: &str = "org.opencontainers.image.title";
+
+#[derive(Deserialize)]
+struct RawDescribed {
+    manifests: Vec<RawAnnotated>,
+    #[serde(default)]
+    annotations: Value,
+}
+
+#[derive(Deserialize)]
+struct RawAnnotated {
+    #[serde(default)]
+    annotations: Value,
 }
 
 #[cfg(test)]
@@ -102,6 +154,23 @@ mod tests {
         assert_eq!((index.size(&a), index.size(&b), index.size(&c)), (Some(42), None, None));
         assert!(index.names(&b) && !index.names(&Digest::of(b"d")));
         assert_eq!(index.digests().count(), 3);
+    }
+
+    #[test]
+    fn an_index_says_whose_it_is_and_under_which_tags_its_bottles_are() {
+        let (a, b) = (Digest::of(b"a"), Digest::of(b"b"));
+        let index = parse(&format!(
+            r#"{{"annotations":{{"org.opencontainers.image.title":"homebrew/core/wget","x":1}},"manifests":[
+                {{"annotations":{{"sh.brew.bottle.digest":"{a}","org.opencontainers.image.ref.name":"1.0.all"}}}},
+                {{"annotations":{{"sh.brew.bottle.digest":"{a}","org.opencontainers.image.ref.name":7}}}},
+                {{"annotations":{{"sh.brew.bottle.digest":"{b}","sh.brew.bottle.size":"9"}}}}, {{}}]}}"#
+        ));
+        let described = index.map(|index| index.described()).unwrap();
+        assert_eq!(described.title.as_deref(), Some("homebrew/core/wget"));
+        let entry =
+            |digest, size, name: Option<&str>| IndexEntry { digest, size, ref_name: name.map(str::to_owned) };
+        let expected = [entry(a, None, Some("1.0.all")), entry(a, None, None), entry(b, Some(9), None)];
+        assert_eq!(described.entries, expected);
     }
 
     #[test]

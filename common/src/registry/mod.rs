@@ -30,7 +30,7 @@ pub(crate) use answer::retry_after;
 pub use api::{ApiAnswer, CatalogueAnswer, LARGEST_API_FILE, Validators};
 pub use count::{Counts, StatusClass};
 pub use error::Error;
-pub use index::{ImageIndex, LARGEST_INDEX, MEDIA_TYPE};
+pub use index::{Described, ImageIndex, IndexEntry, LARGEST_INDEX, MEDIA_TYPE};
 pub use limit::RequestLimit;
 pub(crate) use route::is_loopback;
 pub use route::{AllowedHost, DEFAULT_HOSTS, InvalidRoute, Rewrite, Routes};

@@ -31,5 +31,13 @@ mod publishing;
 mod retirement;
 #[path = "../it/settling.rs"]
 mod settling;
+#[path = "../it/verify.rs"]
+mod verify;
+#[path = "../it/verify_published.rs"]
+mod verify_published;
+#[path = "../it/verify_rebuild.rs"]
+mod verify_rebuild;
+#[path = "../it/verify_repair.rs"]
+mod verify_repair;
 #[path = "../it/writers.rs"]
 mod writers;

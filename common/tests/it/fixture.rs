@@ -10,6 +10,7 @@ use common::dead_letter::{Deed, Desk, DeskLane, Letter};
 use common::manifest::{self, Manifest};
 use common::message::Lane;
 use common::mirror::{MemoryBudget, Mirror};
+use common::pipeline::{LaneQueues, Pipeline};
 use common::plan::{Mode, PlanProgress, PlanReport, PlanSettings, Planner};
 use common::queue::{Embedded, Queue, Sqs};
 use common::receipt::{Order, Receipt, What};
@@ -197,6 +198,24 @@ impl Fixture {
         manifest::load(&*self.store).await.unwrap().0
     }
 
+    /// Changes the manifest by hand.
+    pub(crate) async fn change_manifest(&self, change: impl FnOnce(&mut Manifest)) {
+        let (mut manifest, version) = manifest::load(&*self.store).await.unwrap();
+        change(&mut manifest);
+        manifest::save(&*self.store, &manifest, version.as_ref()).await.unwrap();
+    }
+
+    /// The same mirror as the command and the services have it.
+    pub(crate) fn pipeline(&self) -> Pipeline {
+        let lanes = self.queues.iter().map(|(lane, (work, dead_letters))| LaneQueues {
+            lane: *lane,
+            work: Arc::clone(work),
+            dead_letters: Arc::clone(dead_letters),
+        });
+        let (store, clock) = (Arc::clone(&self.store), self.clock.clone());
+        Pipeline { store, clock, lanes: lanes.collect(), poll: Duration::ZERO }
+    }
+
     pub(crate) fn desk(&self) -> Desk {
         let lanes = self.queues.iter().map(|(lane, (work, dead_letters))| DeskLane {
             lane: *lane,
@@ -227,12 +246,16 @@ impl Fixture {
     /// Writes an object as someone else would, who knows no rules.
     pub(crate) async fn overwrite(&self, key: &str, bytes: &[u8]) {
         match &self.ground {
-            Ground::Folder(folder) => std::fs::write(folder.path().join(key), bytes).unwrap(),
+            Ground::Folder(folder) => {
+                let path = folder.path().join(key);
+                std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+                std::fs::write(path, bytes).unwrap();
+            }
             Ground::Cloud(cloud) => cloud.overwrite(key, bytes).await.unwrap(),
         }
     }
 
-    /// Removes an object as someone else would.
+    /// Removes an object as someone else would, who knows no rules.
     pub(crate) async fn remove(&self, key: &str) {
         match &self.ground {
             Ground::Folder(folder) => std::fs::remove_file(folder.path().join(key)).unwrap(),

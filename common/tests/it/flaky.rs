@@ -103,6 +103,16 @@ pub(crate) struct HookedStore {
     pub(crate) before_put: BeforePut,
 }
 
+/// What happens before a look at an object or a listing, which an error prevents: told
+/// its key or prefix.
+pub(crate) type BeforeLook = Box<dyn Fn(String) -> BoxFuture<'static, Result<(), StoreError>> + Send + Sync>;
+
+/// A store in which something happens before each object is looked at, read or listed.
+pub(crate) struct WatchedStore {
+    pub(crate) inner: Arc<dyn Store>,
+    pub(crate) before_look: BeforeLook,
+}
+
 struct FlakyUpload {
     inner: Box<dyn Upload>,
     dice: Dice,
@@ -186,6 +196,67 @@ impl Store for FlakyStore {
 
     async fn expire(&self, keys: &[ObjectKey], before: Timestamp) -> Result<bool, StoreError> {
         by_fate!(self.dice, store_failure("expire"), self.inner.expire(keys, before))
+    }
+}
+
+#[async_trait]
+impl Store for WatchedStore {
+    async fn head(&self, key: &ObjectKey) -> Result<Option<ObjectMeta>, StoreError> {
+        (self.before_look)(key.to_string()).await?;
+        self.inner.head(key).await
+    }
+
+    async fn read(&self, key: &ObjectKey, range: Option<Range<u64>>) -> Result<Option<Reading>, StoreError> {
+        (self.before_look)(key.to_string()).await?;
+        self.inner.read(key, range).await
+    }
+
+    async fn put(&self, key: &ObjectKey, body: Body, condition: Condition) -> Result<Version, StoreError> {
+        self.inner.put(key, body, condition).await
+    }
+
+    async fn begin(&self, key: &ObjectKey, size: u64, part_size: u64) -> Result<Box<dyn Upload>, StoreError> {
+        self.inner.begin(key, size, part_size).await
+    }
+
+    async fn copy(&self, from: &ObjectKey, to: &ObjectKey) -> Result<bool, StoreError> {
+        self.inner.copy(from, to).await
+    }
+
+    async fn list(
+        &self,
+        prefix: &str,
+        after: Option<&ObjectKey>,
+        limit: usize,
+    ) -> Result<Vec<ObjectMeta>, StoreError> {
+        (self.before_look)(prefix.to_owned()).await?;
+        self.inner.list(prefix, after, limit).await
+    }
+
+    async fn delete(&self, keys: &[ObjectKey]) -> Result<(), StoreError> {
+        self.inner.delete(keys).await
+    }
+
+    async fn retag(&self, key: &ObjectKey, tags: &Tags) -> Result<bool, StoreError> {
+        self.inner.retag(key, tags).await
+    }
+
+    async fn tags(&self, key: &ObjectKey) -> Result<Tags, StoreError> {
+        self.inner.tags(key).await
+    }
+
+    async fn adopt(
+        &self,
+        from: &ObjectKey,
+        version: &Version,
+        to: &ObjectKey,
+        proof: Verified,
+    ) -> Result<bool, StoreError> {
+        self.inner.adopt(from, version, to, proof).await
+    }
+
+    async fn expire(&self, keys: &[ObjectKey], before: Timestamp) -> Result<(), StoreError> {
+        self.inner.expire(keys, before).await
     }
 }
 

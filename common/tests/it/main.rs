@@ -26,4 +26,8 @@ mod retirement;
 mod settling;
 mod terraform;
 mod upstream;
+mod verify;
+mod verify_published;
+mod verify_rebuild;
+mod verify_repair;
 mod writers;

@@ -1,0 +1,158 @@
+//! Names that are read back from a mirror's keys and image indexes.
+
+use crate::bottle::{BottleTag, FormulaName, ImagePath, ImageTag, InvalidName, ObjectKey, Origin, RootUrl};
+
+/// What the images of plain file hosts begin with.
+const FILES: &str = "v2/_files/";
+
+/// Where brew's own Ruby is: it is pinned by digest, beside what an index lists.
+const PORTABLE_RUBY: &str = "v2/homebrew/core/portable-ruby";
+
+/// The image tag of a bottle that no index names.
+const PINNED: &str = "pinned";
+
+/// The registry that a rebuilt manifest names.
+const REGISTRY: &str = "https://ghcr.io";
+
+/// What one entry of an image index says of its bottle.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct RefName {
+    pub(super) tag: BottleTag,
+    version: String,
+    rebuild: Option<u32>,
+}
+
+impl RefName {
+    /// Reads `version[_revision].<tag>[.<rebuild>]`.
+    pub(super) fn parse(text: &str) -> Option<Self> {
+        let (rest, last) = text.rsplit_once('.')?;
+        let (rest, tag, rebuild) = match last.parse() {
+            Ok(rebuild) => {
+                let (rest, tag) = rest.rsplit_once('.')?;
+                (rest, tag, Some(rebuild))
+            }
+            Err(_) => (rest, last, None),
+        };
+        let version = (!rest.is_empty()).then(|| rest.to_owned())?;
+        Some(Self { tag: tag.parse().ok()?, version, rebuild })
+    }
+
+    /// The flat name of the bottle.
+    pub(super) fn flat_key(&self, formula: &FormulaName) -> Result<ObjectKey, InvalidName> {
+        let (name, Self { tag, version, .. }) = (formula.short(), self);
+        let rebuild = self.rebuild.map(|rebuild| format!(".{rebuild}")).unwrap_or_default();
+        ObjectKey::flat(&format!("{name}-{version}.{tag}.bottle{rebuild}.tar.gz"))
+    }
+}
+
+/// Whether the bottles of an image are files of a plain host.
+pub(super) fn is_of_file_host(image: &ImagePath) -> bool {
+    image.as_str().starts_with(FILES)
+}
+
+/// Whether an image may hold bottles that no index names.
+pub(super) fn may_do_without_index(image: &ImagePath) -> bool {
+    is_of_file_host(image) || image.as_str() == PORTABLE_RUBY
+}
+
+/// Whether clients find the image's bottles under flat names at the root too.
+pub(super) fn is_core(image: &ImagePath) -> bool {
+    image.as_str().starts_with("v2/homebrew/core/")
+}
+
+/// The image tag of a bottle that no index names.
+pub(super) fn pinned() -> Result<ImageTag, InvalidName> {
+    PINNED.parse()
+}
+
+/// Where an image came from, as far as its path says.
+pub(super) fn origin(image: &ImagePath) -> Result<Origin, InvalidName> {
+    match image.as_str().strip_prefix(FILES).and_then(|rest| rest.split('/').next()) {
+        Some(host) => format!("https://{host}").parse(),
+        None => REGISTRY.parse(),
+    }
+}
+
+/// The formula of an image: by its index's title if that leads to this image, else
+/// by the path, which tells `x@1` from `x/1` no more.
+pub(super) fn formula(image: &ImagePath, title: Option<&str>) -> Result<FormulaName, InvalidName> {
+    if let Some(name) = title.and_then(|title| titled(image, title)) {
+        return Ok(name);
+    }
+    let mut parts: Vec<&str> = image.as_str().split('/').skip(1).collect();
+    if is_of_file_host(image) {
+        // Where the host's folders end and the name begins can't be seen.
+        let versioned = parts.len() > 3 && parts[parts.len() - 1].starts_with(|c: char| c.is_ascii_digit());
+        let name = parts.split_off(parts.len() - if versioned { 2 } else { 1 });
+        return name.join("@").parse();
+    }
+    let name = parts.split_off(parts.len().min(2)).join("@");
+    match parts[..] {
+        ["homebrew", "core"] => name.parse(),
+        [user, tap] => format!("{user}/{tap}/{name}").parse(),
+        _ => name.parse(),
+    }
+}
+
+/// `homebrew/core/wget`, if `wget` of homebrew/core has this image.
+fn titled(image: &ImagePath, title: &str) -> Option<FormulaName> {
+    let full: FormulaName = title.parse().ok()?;
+    let (tap, short) = title.rsplit_once('/')?;
+    let root: RootUrl = format!("{REGISTRY}/v2/{tap}").parse().ok()?;
+    if root.image(&full) != *image {
+        return None;
+    }
+    if tap == "homebrew/core" { short.parse().ok() } else { Some(full) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn named(image: &str, title: Option<&str>) -> String {
+        formula(&image.parse().unwrap(), title).unwrap().to_string()
+    }
+
+    #[test]
+    fn a_formula_is_named_by_its_title_if_that_is_its_own() {
+        let core = "v2/homebrew/core/openssl/3";
+        assert_eq!(named(core, Some("homebrew/core/openssl@3")), "openssl@3");
+        assert_eq!(named("v2/homebrew/core/gtkx3", Some("homebrew/core/gtk+3")), "gtk+3");
+        assert_eq!(
+            named("v2/brewsci/bio/meme/4.11.2", Some("brewsci/bio/meme@4.11.2")),
+            "brewsci/bio/meme@4.11.2"
+        );
+        for other in [None, Some("homebrew/core/wget"), Some("nonsense"), Some("../x/y")] {
+            assert_eq!(named(core, other), "openssl@3", "{other:?}");
+            assert_eq!(named("v2/brewsci/bio/abacas", other), "brewsci/bio/abacas", "{other:?}");
+        }
+        assert_eq!(named("v2/_files/bottles.example.com/tools/foo", None), "foo");
+        assert_eq!(named("v2/_files/bottles.example.com/tools/foo/1.2", None), "foo@1.2");
+        assert_eq!(named("v2/_files/bottles.example.com/foo", None), "foo");
+    }
+
+    #[test]
+    fn a_reference_says_tag_and_flat_name() {
+        let flat = |name: &str, text: &str| {
+            let key = RefName::parse(text)?.flat_key(&name.parse().unwrap()).unwrap();
+            Some(key.to_string())
+        };
+        for (name, text, expected) in [
+            ("wget", "1.25.0.arm64_tahoe", "wget-1.25.0.arm64_tahoe.bottle.tar.gz"),
+            ("foo@1.2", "1.2_1.x86_64_linux.3", "foo@1.2-1.2_1.x86_64_linux.bottle.3.tar.gz"),
+            ("bar", "2024-05-01.all.1", "bar-2024-05-01.all.bottle.1.tar.gz"),
+        ] {
+            assert_eq!(flat(name, text).as_deref(), Some(expected), "{text}");
+        }
+        for text in ["", "all", "1.0", ".all", "1.0.Bad Tag", "all.1"] {
+            assert_eq!(RefName::parse(text), None, "{text:?} was taken");
+        }
+    }
+
+    #[test]
+    fn an_image_leads_back_to_where_it_came_from() {
+        let origin = |image: &str| origin(&image.parse().unwrap()).unwrap().to_string();
+        assert_eq!(origin("v2/homebrew/core/wget"), "https://ghcr.io");
+        assert_eq!(origin("v2/_files/bottles.example.com/tools/foo"), "https://bottles.example.com");
+    }
+}

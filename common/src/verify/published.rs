@@ -1,0 +1,229 @@
+//! What clients were told: API files to the byte, and the bottles that they need.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use crate::bottle::{Digest, ObjectKey};
+use crate::manifest::{Manifest, State};
+use crate::publication::{ApiPath, Need, NeededBottle, Published, Scope, Set, set_key};
+use crate::run::RunId;
+use crate::store::{ObjectMeta, StoreError};
+
+use super::finding::{Content, Finding, Kind, Remedy, Subject};
+use super::indexes::{self, reindex};
+use super::look::Look;
+use super::{Verifier, refused};
+
+/// Nothing of a set can be asked for again.
+const NO_SET: Remedy = Remedy::None("the next plan that finds a change stages another");
+
+impl Verifier {
+    /// Reads what each scope was told.
+    pub(super) async fn read_published(
+        &self,
+        manifest: &Manifest,
+        look: &mut Look,
+    ) -> Result<(), StoreError> {
+        let mut sets: HashMap<&RunId, Option<Arc<Set>>> = HashMap::new();
+        for (scope, Published { run, .. }) in &manifest.publication.published {
+            if !sets.contains_key(run) {
+                let key = set_key(run)?;
+                let set = match self.set(run).await? {
+                    Some(Ok(set)) => Ok(set),
+                    Some(Err(why)) => Err(Finding::new(Kind::Unreadable, Subject::Set, key).saying(why)),
+                    None => Err(Finding::new(Kind::Missing, Subject::Set, key)),
+                };
+                if let Err(finding) = &set {
+                    look.findings.push(finding.clone().remedied_by(NO_SET));
+                }
+                sets.insert(run, set.ok().map(Arc::new));
+            }
+            match sets.get(run) {
+                Some(Some(set)) => look.published.push((scope.clone(), Arc::clone(set))),
+                _ => {
+                    if let Some(finding) = look.findings.wrong_with(&set_key(run)?) {
+                        finding.scopes.push(scope.clone());
+                    }
+                }
+            }
+        }
+        look.checked.scopes = look.published.len() as u64;
+        Ok(())
+    }
+
+    /// A set, or what is wrong with it; `None` if there is none.
+    pub(super) async fn set(&self, run: &RunId) -> Result<Option<Result<Set, String>>, StoreError> {
+        let key = set_key(run)?;
+        let object = self.patient(|| self.store.get(&key)).await?;
+        Ok(object.map(|object| Set::decode(&object.body)))
+    }
+
+    /// Compares API files to the byte.
+    pub(super) async fn read_api(
+        &self,
+        manifest: &Manifest,
+        there: Vec<(ObjectMeta, &ApiPath, Digest)>,
+        look: &mut Look,
+    ) -> Result<(), StoreError> {
+        for (ObjectMeta { key, size, .. }, path, expected) in there {
+            look.checked.api_files += 1;
+            let expecting = Content { size: None, sha256: Some(expected) };
+            let finding = |kind, key, found| {
+                Finding::new(kind, Subject::ApiFile, key)
+                    .comparing(expecting, found)
+                    .remedied_by(Remedy::republish(path))
+            };
+            match self.patient(|| self.hash(&key)).await {
+                Ok(Some(sha256)) if sha256 == expected => {}
+                Ok(None) => look.findings.push(finding(Kind::Missing, key, None)),
+                Ok(Some(sha256)) => {
+                    let is_known = self.is_of_a_set(manifest, path, sha256).await?;
+                    let kind = if is_known { Kind::Unfinished } else { Kind::WrongChecksum };
+                    let found = Content { size: Some(size), sha256: Some(sha256) };
+                    look.findings.push(finding(kind, key, Some(found)));
+                }
+                Err(error) => {
+                    let why = self.tolerate(error)?;
+                    look.findings
+                        .push(finding(Kind::Unreadable, key, Some(Content::of_size(size))).saying(why));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether a set has these bytes for the path: then settle wrote them, and is at it
+    /// or was killed before the manifest had it.
+    async fn is_of_a_set(
+        &self,
+        manifest: &Manifest,
+        path: &ApiPath,
+        sha256: Digest,
+    ) -> Result<bool, StoreError> {
+        for run in manifest.publication.runs() {
+            if let Some(Ok(set)) = self.set(run).await?
+                && set.files.get(path).is_some_and(|file| file.sha256 == sha256)
+            {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+}
+
+impl Look {
+    /// What clients were told of and the mirror does not have.
+    pub(super) fn note_unmet(&mut self, manifest: &Manifest) {
+        let published = std::mem::take(&mut self.published);
+        for (scope, set) in &published {
+            for (need, bottles) in needs_of(set, scope) {
+                for bottle in &bottles {
+                    self.note_unmet_bottle(manifest, need, bottle);
+                }
+                self.note_unmet_index(need, &bottles);
+            }
+        }
+        self.published = published;
+    }
+
+    fn note_unmet_bottle(&mut self, manifest: &Manifest, need: &Need, bottle: &NeededBottle) {
+        let record = manifest.bottle(&need.image, &bottle.digest);
+        let key = ObjectKey::blob(&need.image, &bottle.digest);
+        let is_expired = || self.expired.contains(&key);
+        let why = match record.map(|record| &record.state) {
+            Some(State::Held) if is_expired() => Some("it has expired"),
+            Some(State::Held) => None,
+            Some(State::Queued) => Some("it is on its way"),
+            Some(State::Dead(_)) => Some("it was given up on"),
+            None => Some("the manifest doesn't know it"),
+        };
+        if let Some(why) = why
+            && !self.findings.is_wrong(&key)
+        {
+            let mut finding = Finding::new(Kind::NotHeld, Subject::Bottle, key).saying(why);
+            finding.formula = manifest.images.get(&need.image).map(|image| image.formula.clone());
+            finding.expected = Some(Content { size: None, sha256: Some(bottle.digest) });
+            if let Some(record) = record {
+                finding.image_tag = Some(record.image_tag.clone());
+                finding.tags.clone_from(&record.tags);
+            }
+            finding.remedy = Some(match (record.map(|record| &record.state), &need.index) {
+                (Some(State::Queued), _) => Remedy::None("it is on its way"),
+                (Some(State::Dead(_)), _) => Remedy::None("`bottles dead-letters replay` tries again"),
+                // The plan that reads the index queues what of it is not held.
+                (_, Some(tag)) => reindex(&need.image, tag),
+                (_, None) => Remedy::None("the next plan that finds a change queues it"),
+            });
+            self.findings.push(finding);
+        }
+        for flat in &bottle.flat {
+            if !self.sound_flat.contains(flat) && !self.findings.is_wrong(flat) {
+                let finding = Finding::new(Kind::NotHeld, Subject::FlatBottle, flat.clone());
+                let from = ObjectKey::blob(&need.image, &bottle.digest);
+                self.findings.push(finding.remedied_by(Remedy::Copy { from, to: flat.clone() }));
+            }
+        }
+    }
+
+    fn note_unmet_index(&mut self, need: &Need, bottles: &[&NeededBottle]) {
+        let Some(tag) = &need.index else { return };
+        let flat = need.flat_index.then(|| ObjectKey::flat_index(&need.image, tag)).flatten();
+        for key in [Some(ObjectKey::index(&need.image, tag)), flat].into_iter().flatten() {
+            if self.findings.is_wrong(&key) {
+                continue;
+            }
+            let lacking = match self.names.get(&key) {
+                None => Some("it is not in place".to_owned()),
+                Some(names) => {
+                    let lacking = bottles.iter().find(|bottle| !names.contains(&bottle.digest));
+                    lacking.map(|bottle| format!("it does not name {}", bottle.digest))
+                }
+            };
+            if let Some(why) = lacking {
+                self.findings.push(indexes::unmet(&need.image, tag, key).saying(why));
+            }
+        }
+    }
+
+    /// Says of each finding who was told of it.
+    pub(super) fn name_scopes(&mut self) {
+        let published = std::mem::take(&mut self.published);
+        for (scope, set) in &published {
+            for (need, bottles) in needs_of(set, scope) {
+                let blobs = bottles.iter().map(|bottle| ObjectKey::blob(&need.image, &bottle.digest));
+                let flat = bottles.iter().flat_map(|bottle| bottle.flat.iter().cloned());
+                let index = need.index.iter().map(|tag| ObjectKey::index(&need.image, tag));
+                for key in blobs.chain(flat).chain(index) {
+                    if let Some(finding) = self.findings.wrong_with(&key) {
+                        finding.scopes.push(scope.clone());
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// What a set needs for one scope: images, each with its bottles.
+pub(super) fn needs_of<'a>(
+    set: &'a Set,
+    scope: &'a Scope,
+) -> impl Iterator<Item = (&'a Need, Vec<&'a NeededBottle>)> {
+    let client = match scope {
+        Scope::Client(tag) => set.clients.iter().position(|client| client == tag),
+        Scope::AllClients | Scope::NoBottles => None,
+    };
+    let is_for = move |bottle: &NeededBottle| match scope {
+        Scope::AllClients => true,
+        Scope::NoBottles => false,
+        Scope::Client(_) => bottle.clients.iter().any(|at| Some(usize::from(*at)) == client),
+    };
+    set.needs.iter().filter_map(move |need| {
+        let bottles: Vec<_> = need.bottles.iter().filter(|bottle| is_for(bottle)).collect();
+        (!bottles.is_empty()).then_some((need, bottles))
+    })
+}
+
+/// A key's path below `api/`.
+pub(super) fn api_path(key: &ObjectKey) -> Result<ApiPath, StoreError> {
+    key.as_str().strip_prefix("api/").unwrap_or_default().parse().map_err(refused)
+}
