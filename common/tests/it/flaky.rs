@@ -255,7 +255,7 @@ impl Store for WatchedStore {
         self.inner.adopt(from, version, to, proof).await
     }
 
-    async fn expire(&self, keys: &[ObjectKey], before: Timestamp) -> Result<(), StoreError> {
+    async fn expire(&self, keys: &[ObjectKey], before: Timestamp) -> Result<bool, StoreError> {
         self.inner.expire(keys, before).await
     }
 }

@@ -131,11 +131,11 @@ async fn an_api_file_that_settle_wrote_before_the_manifest_is_unfinished() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_finding_says_who_was_told_of_it() {
     let fixture = published().await;
-    let other = crate::verify::altered(&fixture.object(&fixture.key_of(TAHOE)).await.unwrap());
-    fixture.overwrite(&fixture.key_of(TAHOE), &other).await;
+    let other = crate::verify::altered(&fixture.object(&fixture.tool_key(TAHOE)).await.unwrap());
+    fixture.overwrite(&fixture.tool_key(TAHOE), &other).await;
     let report = fixture.verify(Depth::Bytes).await;
     assert_eq!(only(&report).scopes, scopes(&[TAHOE, "all-clients"]));
-    fixture.remove(&fixture.key_of(TAHOE)).await;
+    fixture.remove(&fixture.tool_key(TAHOE)).await;
     let report = fixture.verify(Depth::Sizes).await;
     assert_eq!(
         (only(&report).kind, &only(&report).scopes),
@@ -148,7 +148,7 @@ async fn what_clients_were_told_of_must_be_held() {
     let fixture = published().await;
     let image: ImagePath = IMAGE.parse().unwrap();
     let digest: Digest = fixture.digest_of("tool", LINUX).parse().unwrap();
-    let key = fixture.key_of(LINUX);
+    let key = fixture.tool_key(LINUX);
     let change = async |state: Option<State>| {
         fixture
             .change_manifest(|manifest| {

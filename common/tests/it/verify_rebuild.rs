@@ -238,8 +238,8 @@ async fn bottles_that_need_no_index_are_kept() {
 async fn tags_and_flat_copies_are_read_back() {
     let fixture = mirrored(tool()).await;
     let since = "2026-01-02T03:04:05Z".parse().unwrap();
-    let superseded: ObjectKey = fixture.key_of("x86_64_linux").parse().unwrap();
-    let copied: ObjectKey = fixture.key_of("arm64_tahoe").parse().unwrap();
+    let superseded: ObjectKey = fixture.tool_key("x86_64_linux").parse().unwrap();
+    let copied: ObjectKey = fixture.tool_key("arm64_tahoe").parse().unwrap();
     fixture.store.retag(&superseded, &superseded_tags(since)).await.unwrap();
     let flat: ObjectKey = "tool-1.0.arm64_tahoe.bottle.tar.gz".parse().unwrap();
     fixture.store.copy(&copied, &flat).await.unwrap();

@@ -113,7 +113,7 @@ async fn what_is_missing_or_damaged_is_asked_for_once_and_nothing_else_is() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_look_without_repair_asks_for_nothing() {
     let fixture = mirrored(tool()).await;
-    fixture.remove(&fixture.key_of("x86_64_linux")).await;
+    fixture.remove(&fixture.tool_key("x86_64_linux")).await;
     let report = fixture.verify(Depth::Bytes).await;
     assert!(report.is_repairable() && report.repair.is_none() && only(&report).repair.is_none());
     assert_eq!(fixture.queued(Lane::Small).await, 0);
@@ -139,7 +139,7 @@ async fn many_bottles_are_reported_in_portions() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_repair_that_dies_before_its_report_is_made_again_and_harms_nothing() {
     let mut fixture = mirrored(tool()).await;
-    let key = fixture.key_of("x86_64_linux");
+    let key = fixture.tool_key("x86_64_linux");
     fixture.overwrite(&key, &altered(&fixture.object(&key).await.unwrap())).await;
     let sound = Arc::clone(&fixture.store);
     let broken = |_| -> BoxFuture<'static, Result<(), StoreError>> {
@@ -197,7 +197,7 @@ async fn indexes_and_api_files_are_ordered_from_the_producer_once() {
 async fn a_flat_copy_waits_for_its_damaged_bottle() {
     let mut fixture = mirrored(tool()).await;
     let flat = "tool-1.0.x86_64_linux.bottle.tar.gz";
-    let key = fixture.key_of("x86_64_linux");
+    let key = fixture.tool_key("x86_64_linux");
     fixture
         .change_manifest(|manifest| {
             let bottles = &mut manifest.images.values_mut().next().unwrap().bottles;
