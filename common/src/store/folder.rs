@@ -549,11 +549,17 @@ fn version_of(body: &[u8]) -> Version {
     Version(Digest::of(body).to_string())
 }
 
-/// The version of a small file, from its bytes.
+/// The version of a small file, from its bytes. Small is what is no bottle: an API
+/// file has 30 MB, and many may be read at once.
 fn version_of_file(file: &mut File) -> io::Result<Version> {
-    let mut bytes = Vec::new();
-    file.read_to_end(&mut bytes)?;
-    Ok(version_of(&bytes))
+    let mut hasher = Hasher::new();
+    let mut portion = vec![0; PORTION];
+    loop {
+        match file.read(&mut portion)? {
+            0 => return Ok(Version(hasher.finish().to_string())),
+            length => hasher.update(&portion[..length]),
+        }
+    }
 }
 
 /// The version of a file that may be large: files are replaced, never written in place.

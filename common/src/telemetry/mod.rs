@@ -67,13 +67,18 @@ where
 /// This project's own programs and libraries.
 const OWN: [&str; 5] = ["bottles", "common", "consumer_ecs", "consumer_lambda", "producer"];
 
+/// Here the SDK warns, at each read, of a bottle that was uploaded in parts: S3 keeps
+/// checksums of the parts then, as it is told to.
+const PART_CHECKSUMS: &str = "aws_sdk_s3::http_response_checksum";
+
 /// A level alone is about our own code: what libraries say below `warn` is much,
 /// and may hold what must not be logged, such as the headers of requests. Whoever
 /// wants it names the library.
 fn directives(filter: &str) -> String {
     let Ok(level) = filter.parse::<LevelFilter>() else { return filter.to_owned() };
     let own: Vec<_> = OWN.iter().map(|name| format!("{name}={level}")).collect();
-    format!("{},{}", level.min(LevelFilter::WARN), own.join(","))
+    let quiet = level.min(LevelFilter::ERROR);
+    format!("{},{},{PART_CHECKSUMS}={quiet}", level.min(LevelFilter::WARN), own.join(","))
 }
 
 #[cfg(test)]
@@ -85,6 +90,9 @@ mod tests {
         assert!(directives("debug").starts_with("warn,bottles=debug,common=debug"));
         assert!(directives("error").starts_with("error,bottles=error"));
         assert!(directives("OFF").starts_with("off,"));
+        assert!(
+            directives("debug").ends_with("checksum=error") && directives("off").ends_with("checksum=off")
+        );
         assert_eq!(directives("hyper=trace,info"), "hyper=trace,info");
     }
 }
