@@ -1,5 +1,6 @@
 //! The command line, and the environment variables behind it.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -16,6 +17,7 @@ use common::verify::Sample;
 use url::Url;
 
 use crate::destination::Destination;
+use crate::env::{Layout, Shell};
 
 /// A private copy of Homebrew's bottles that `brew` installs from.
 #[derive(Parser)]
@@ -58,6 +60,10 @@ pub(crate) enum Command {
     Retire(RetireOptions),
     /// Compare what a mirror really holds with what it says it holds, and repair it
     Verify(VerifyOptions),
+    /// Serve a mirror over HTTP, for brew to install from
+    Serve(ServeOptions),
+    /// Print what a client of a mirror exports
+    Env(EnvOptions),
 }
 
 #[derive(Args)]
@@ -448,6 +454,41 @@ pub(crate) struct VerifyOptions {
     pub(crate) queues: QueueOptions,
 }
 
+#[derive(Args)]
+pub(crate) struct ServeOptions {
+    /// The mirror: a folder, `s3://BUCKET` or `s3://BUCKET/PREFIX`
+    #[arg(value_name = "PLACE")]
+    pub(crate) place: Destination,
+
+    /// Where to listen, such as 0.0.0.0:8080 or [::1]:8080; port 0 takes a free one
+    #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:8080")]
+    pub(crate) listen: SocketAddr,
+
+    /// Print no access log
+    #[arg(long)]
+    pub(crate) quiet: bool,
+
+    /// A store that speaks as S3 does
+    #[arg(long, value_name = "URL", env = config::S3_ENDPOINT.name)]
+    pub(crate) s3_endpoint: Option<Url>,
+}
+
+#[derive(Args)]
+pub(crate) struct EnvOptions {
+    /// Where clients reach the mirror: http or https, with a path if it is below one
+    // As text: what is wrong with it is said without it, for it may hold a password.
+    #[arg(long, value_name = "URL")]
+    pub(crate) url: String,
+
+    /// For which shell, or file, it is written [default: the one that `$SHELL` names, else sh]
+    #[arg(long, value_name = "SHELL")]
+    pub(crate) shell: Option<Shell>,
+
+    /// How clients ask: for what ghcr.io holds, or the older way, for files at the root
+    #[arg(long, value_name = "LAYOUT", default_value = "oci")]
+    pub(crate) layout: Layout,
+}
+
 /// What to run, and how to log.
 pub(crate) struct Invocation {
     pub(crate) command: Command,
@@ -500,7 +541,11 @@ mod tests {
     #[test]
     fn every_command_in_the_documents_is_one() {
         let mut seen = 0;
-        for document in [include_str!("../../README.md"), include_str!("../../docs/architecture.md")] {
+        for document in [
+            include_str!("../../README.md"),
+            include_str!("../../docs/architecture.md"),
+            include_str!("../../docs/serving.md"),
+        ] {
             for line in document.lines().filter(|line| line.starts_with("bottles ")) {
                 let parsed = Cli::try_parse_from(line.split_whitespace());
                 assert!(

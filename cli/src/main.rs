@@ -5,6 +5,7 @@ mod dead_letters;
 mod demo;
 mod deployed;
 mod destination;
+mod env;
 mod output;
 mod place;
 mod plan;
@@ -12,6 +13,7 @@ mod progress;
 mod publish;
 mod retire;
 mod run;
+mod serve;
 mod status;
 mod stop;
 mod sync;
@@ -52,5 +54,7 @@ async fn run(invocation: Invocation) -> anyhow::Result<Exit> {
         Command::Publish(options) => publish::run(options).await,
         Command::Retire(options) => retire::run(options).await,
         Command::Verify(options) => verify::run(options).await,
+        Command::Serve(options) => serve::run(options).await,
+        Command::Env(options) => env::run(&options),
     }
 }

@@ -26,7 +26,7 @@ impl Aws {
         Self { runtime, cloud, upstream, state: tempfile::tempdir().unwrap() }
     }
 
-    fn command(&self, arguments: &[&str]) -> Command {
+    pub(crate) fn command(&self, arguments: &[&str]) -> Command {
         let mut command = bare(arguments);
         command
             .envs(self.cloud.environment())

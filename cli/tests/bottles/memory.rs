@@ -31,7 +31,7 @@ fn peak(size: u64, ranges: bool) -> u64 {
     peak
 }
 
-fn most_memory(process: u32) -> Option<u64> {
+pub(crate) fn most_memory(process: u32) -> Option<u64> {
     let status = fs::read_to_string(format!("/proc/{process}/status")).ok()?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
     Some(line.trim().strip_suffix(" kB")?.parse::<u64>().ok()? * 1024)

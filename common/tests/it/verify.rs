@@ -416,7 +416,7 @@ async fn a_lost_manifest_is_no_sound_mirror() {
     let report = fixture.verify(Depth::Sizes).await;
     assert!(!report.sound);
     // The index, two bottles, and what was published.
-    let published = fixture.store.list("api/", None, 100).await.unwrap().len() as u64;
+    let published = fixture.store.list("api/", None, 100).await.unwrap().len();
     assert_eq!((report.count(Kind::Missing), report.count(Kind::Extra)), (1, 3 + published));
     assert_eq!(report.findings[0].subject, Subject::Manifest);
 
