@@ -18,6 +18,7 @@ use url::Url;
 
 use crate::destination::Destination;
 use crate::env::{Layout, Shell};
+use crate::source::Source;
 
 /// A private copy of Homebrew's bottles that `brew` installs from.
 #[derive(Parser)]
@@ -38,6 +39,7 @@ struct Cli {
 
 const EXIT_CODES: &str = "Exit codes: 0 done; 1 failed; 2 the command line or the configuration is wrong; \
                           3 done, but there are dead letters, or a mirror is not sound.";
+                          3 done, but something needs attention: dead letters, entries that were skipped.";
 
 #[derive(Subcommand)]
 pub(crate) enum Command {
@@ -64,6 +66,10 @@ pub(crate) enum Command {
     Serve(ServeOptions),
     /// Print what a client of a mirror exports
     Env(EnvOptions),
+    /// Take over what the Python system mirrored, without downloading it again
+    ImportHashes(ImportHashesOptions),
+    /// Write what a mirror holds in the Python system's words
+    ExportHashes(ExportHashesOptions),
 }
 
 #[derive(Args)]
@@ -441,6 +447,42 @@ pub(crate) struct VerifyOptions {
     pub(crate) concurrency: u16,
 
     /// Print one JSON object, and no progress
+    /// Print one JSON object, with every entry that was skipped, and no progress
+    #[arg(long)]
+    pub(crate) json: bool,
+
+    #[command(flatten)]
+    pub(crate) place: PlaceOptions,
+
+    #[command(flatten)]
+    pub(crate) stack: StackOption,
+
+    #[command(flatten)]
+    pub(crate) queues: QueueOptions,
+}
+
+#[derive(Args)]
+pub(crate) struct ImportHashesOptions {
+    /// The Python system's `bottles_hash.json`: a file, `s3://BUCKET/KEY`, or a URL
+    #[arg(value_name = "FILE")]
+    pub(crate) file: Source,
+
+    /// Mark bottles of these formulae as mirrored though they are nowhere in the place,
+    /// by name or glob ('*' for all); may be repeated
+    #[arg(long, value_name = "GLOB")]
+    pub(crate) trust: Vec<String>,
+
+    /// Look at presence and sizes alone, and change nothing
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+
+    /// How many bottles are read at once
+    #[arg(long, value_name = "N", env = config::CONCURRENCY.name, default_value = config::CONCURRENCY.default,
+          value_parser = clap::value_parser!(u16).range(1..=1024))]
+    pub(crate) concurrency: u16,
+
+    /// Print one JSON object, and no progress
+    /// Print one JSON object, with every entry that was skipped, and no progress
     #[arg(long)]
     pub(crate) json: bool,
 
@@ -487,6 +529,28 @@ pub(crate) struct EnvOptions {
     /// How clients ask: for what ghcr.io holds, or the older way, for files at the root
     #[arg(long, value_name = "LAYOUT", default_value = "oci")]
     pub(crate) layout: Layout,
+}
+
+#[derive(Args)]
+
+    #[command(flatten)]
+    pub(crate) upstream: UpstreamOptions,
+}
+
+#[derive(Args)]
+pub(crate) struct ExportHashesOptions {
+    /// Write it to this file, whole or not at all, instead of standard output
+    #[arg(long, value_name = "FILE")]
+    pub(crate) output: Option<PathBuf>,
+
+    #[command(flatten)]
+    pub(crate) place: PlaceOptions,
+
+    #[command(flatten)]
+    pub(crate) stack: StackOption,
+
+    #[command(flatten)]
+    pub(crate) queues: QueueOptions,
 }
 
 /// What to run, and how to log.

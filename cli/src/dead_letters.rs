@@ -63,7 +63,7 @@ pub(crate) async fn run(options: DeadLettersOptions) -> anyhow::Result<Exit> {
     } else {
         describe(deed, &letters, remaining, &target);
     }
-    Ok(if remaining > 0 { Exit::DeadLetters } else { Exit::Done })
+    Ok(if remaining > 0 { Exit::Attention } else { Exit::Done })
 }
 
 fn row(letter: &Letter) -> Row<'_> {

@@ -6,6 +6,7 @@ mod demo;
 mod deployed;
 mod destination;
 mod env;
+mod hashes;
 mod output;
 mod place;
 mod plan;
@@ -14,6 +15,7 @@ mod publish;
 mod retire;
 mod run;
 mod serve;
+mod source;
 mod status;
 mod stop;
 mod sync;
@@ -56,5 +58,7 @@ async fn run(invocation: Invocation) -> anyhow::Result<Exit> {
         Command::Verify(options) => verify::run(options).await,
         Command::Serve(options) => serve::run(options).await,
         Command::Env(options) => env::run(&options),
+        Command::ImportHashes(options) => hashes::import(options).await,
+        Command::ExportHashes(options) => hashes::export(options).await,
     }
 }

@@ -11,10 +11,9 @@ pub(crate) enum Exit {
     Done,
     /// Something was left undone, and was said.
     Failed,
-    /// All is done but for dead letters.
-    DeadLetters,
-    /// The mirror is not as it should be, or was not and is being repaired.
-    Unsound,
+    /// All is done that could be, and something was said that needs attention: dead
+    /// letters, files that wait, a mirror that is not sound.
+    Attention,
 }
 
 /// The command line was right in form, but asks for what can't be.
@@ -27,7 +26,7 @@ impl From<Exit> for ExitCode {
         ExitCode::from(match exit {
             Exit::Done => 0,
             Exit::Failed => 1,
-            Exit::DeadLetters | Exit::Unsound => 3,
+            Exit::Attention => 3,
         })
     }
 }

@@ -5,6 +5,7 @@ use std::pin::Pin;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use common::hash_file::ImportProgress;
 use common::message::Lane;
 use common::plan::PlanProgress;
 use common::run::Count;
@@ -167,6 +168,47 @@ async fn while_at_work<T>(
         if !quiet && !terminal && total > 0 && Instant::now() >= next {
             next = Instant::now() + LINE_EVERY;
             let _ = writeln!(io::stderr(), "{name}: {} of {} {things}", grouped(done), grouped(total));
+        }
+    };
+    bar.finish_and_clear();
+    show_above(None);
+    done
+}
+
+/// Runs an import, and shows how far it is: it may read some hundred gigabytes.
+pub(crate) async fn while_importing<T>(
+    progress: &ImportProgress,
+    quiet: bool,
+    import: impl Future<Output = T>,
+) -> T {
+    let terminal = io::stderr().is_terminal();
+    let all = MultiProgress::with_draw_target(ProgressDrawTarget::stderr());
+    let bar = if quiet || !terminal { ProgressBar::hidden() } else { all.add(ProgressBar::new(0)) };
+    show_above(Some(all));
+    bar.set_style(
+        ProgressStyle::with_template(
+            "verify [{bar:28}] {msg}  {bytes}/{total_bytes}  {bytes_per_sec}  {eta} left",
+        )
+        .unwrap_or_else(|_| ProgressStyle::default_bar())
+        .progress_chars("=> "),
+    );
+    let mut tick = tokio::time::interval(Duration::from_millis(200));
+    let mut next = Instant::now() + LINE_EVERY;
+    tokio::pin!(import);
+    let done = loop {
+        tokio::select! {
+            done = &mut import => break done,
+            _ = tick.tick() => {}
+        }
+        let (read, total) = progress.now();
+        bar.set_length(total.bytes);
+        bar.set_position(read.bytes);
+        bar.set_message(format!("{}/{}", read.bottles, total.bottles));
+        if !quiet && !terminal && total.bottles > 0 && Instant::now() >= next {
+            next = Instant::now() + LINE_EVERY;
+            let (bottles, all) = (grouped(read.bottles), grouped(total.bottles));
+            let (bytes, all_bytes) = (ByteSize(read.bytes), ByteSize(total.bytes));
+            let _ = writeln!(io::stderr(), "verifying: {bottles} of {all} bottles, {bytes} of {all_bytes}");
         }
     };
     bar.finish_and_clear();

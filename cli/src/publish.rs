@@ -51,7 +51,7 @@ pub(crate) async fn run(options: PublishOptions) -> anyhow::Result<Exit> {
     } else {
         describe(&answer, &target);
     }
-    Ok(if answer.waiting.is_empty() { Exit::Done } else { Exit::DeadLetters })
+    Ok(if answer.waiting.is_empty() { Exit::Done } else { Exit::Attention })
 }
 
 /// Refuses what there is nothing to be done about.

@@ -52,7 +52,7 @@ pub(crate) async fn run(options: RetireOptions) -> anyhow::Result<Exit> {
         describe(&answer, &options, &target);
     }
     let is_stuck = matches!(answer.outlook.blocked, Some(retire::Blocked::TooMany { .. }));
-    Ok(if is_stuck { Exit::DeadLetters } else { Exit::Done })
+    Ok(if is_stuck { Exit::Attention } else { Exit::Done })
 }
 
 fn describe(answer: &Answer, options: &RetireOptions, target: &Target) {

@@ -110,7 +110,7 @@ impl Answer {
 }
 
 fn exit(answer: &Answer) -> Exit {
-    if answer.dead_letters > 0 { Exit::DeadLetters } else { Exit::Done }
+    if answer.dead_letters > 0 { Exit::Attention } else { Exit::Done }
 }
 
 async fn look(target: &Target) -> anyhow::Result<Answer> {

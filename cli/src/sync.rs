@@ -203,7 +203,7 @@ pub(crate) fn exit(report: &Report) -> Exit {
     if report.interrupted || report.remaining > 0 || is_undone {
         Exit::Failed
     } else if report.dead_letters > 0 {
-        Exit::DeadLetters
+        Exit::Attention
     } else {
         Exit::Done
     }

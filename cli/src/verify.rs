@@ -48,7 +48,7 @@ async fn verify(target: &Target, settings: VerifySettings, options: &VerifyOptio
     } else {
         describe(&report, target);
     }
-    Ok(if report.sound { Exit::Done } else { Exit::Unsound })
+    Ok(if report.sound { Exit::Done } else { Exit::Attention })
 }
 
 async fn rebuild(target: &Target, settings: VerifySettings, json: bool) -> anyhow::Result<Exit> {
@@ -66,7 +66,7 @@ async fn rebuild(target: &Target, settings: VerifySettings, json: bool) -> anyho
         describe_rebuilt(&rebuilt, target);
     }
     let is_whole = !rebuilt.left_out.iter().any(|finding| finding.wrong);
-    Ok(if is_whole { Exit::Done } else { Exit::Unsound })
+    Ok(if is_whole { Exit::Done } else { Exit::Attention })
 }
 
 fn describe(report: &Report, target: &Target) {

@@ -17,6 +17,8 @@ pub mod clock;
 pub mod config;
 pub mod dead_letter;
 pub mod ecs;
+#[cfg(feature = "local")]
+pub mod hash_file;
 pub mod invocation;
 pub mod manifest;
 pub mod message;

@@ -67,7 +67,7 @@ impl fmt::Debug for Digest {
 serde_as_text!(Digest);
 
 /// Hashes a bottle's bytes, in order, as they arrive.
-#[derive(Default)]
+#[derive(Default, Clone)]
 pub struct Hasher {
     state: Sha256,
     length: u64,

@@ -23,6 +23,8 @@ mod faults;
 mod fixture;
 #[path = "../it/flaky.rs"]
 mod flaky;
+#[path = "../it/hashes.rs"]
+mod hashes;
 #[path = "../it/layouts.rs"]
 mod layouts;
 #[path = "../it/publishing.rs"]

@@ -18,6 +18,7 @@ mod dead_letters;
 mod faults;
 mod fixture;
 mod flaky;
+mod hashes;
 mod layouts;
 mod publishing;
 mod readme;
