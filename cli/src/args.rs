@@ -38,8 +38,8 @@ struct Cli {
 }
 
 const EXIT_CODES: &str = "Exit codes: 0 done; 1 failed; 2 the command line or the configuration is wrong; \
-                          3 done, but there are dead letters, or a mirror is not sound.";
-                          3 done, but something needs attention: dead letters, entries that were skipped.";
+                          3 done, but something needs attention: dead letters, files that wait, entries that \
+                          were skipped, a mirror that is not sound.";
 
 #[derive(Subcommand)]
 pub(crate) enum Command {
@@ -532,6 +532,37 @@ pub(crate) struct EnvOptions {
 }
 
 #[derive(Args)]
+pub(crate) struct ImportHashesOptions {
+    /// The Python system's `bottles_hash.json`: a file, `s3://BUCKET/KEY`, or a URL
+    #[arg(value_name = "FILE")]
+    pub(crate) file: Source,
+
+    /// Mark bottles of these formulae as mirrored though they are nowhere in the place,
+    /// by name or glob ('*' for all); may be repeated
+    #[arg(long, value_name = "GLOB")]
+    pub(crate) trust: Vec<String>,
+
+    /// Look at presence and sizes alone, and change nothing
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+
+    /// How many bottles are read at once
+    #[arg(long, value_name = "N", env = config::CONCURRENCY.name, default_value = config::CONCURRENCY.default,
+          value_parser = clap::value_parser!(u16).range(1..=1024))]
+    pub(crate) concurrency: u16,
+
+    /// Print one JSON object, with every entry that was skipped, and no progress
+    #[arg(long)]
+    pub(crate) json: bool,
+
+    #[command(flatten)]
+    pub(crate) place: PlaceOptions,
+
+    #[command(flatten)]
+    pub(crate) stack: StackOption,
+
+    #[command(flatten)]
+    pub(crate) queues: QueueOptions,
 
     #[command(flatten)]
     pub(crate) upstream: UpstreamOptions,

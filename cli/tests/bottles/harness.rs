@@ -101,7 +101,7 @@ impl Mirror {
     pub(crate) fn command(&self, args: &[&str]) -> Command {
         let mut command = bare(args);
         command.current_dir(self.here()).env("TMPDIR", self.temporary());
-        if matches!(args.first(), Some(&("sync" | "plan"))) {
+        if matches!(args.first(), Some(&("sync" | "plan" | "import-hashes"))) {
             let cdn = self.upstream.cdn_url();
             command
                 .args(["--api-url", &self.upstream.api_url()])

@@ -9,6 +9,7 @@ mod demo;
 mod env;
 mod faults;
 mod harness;
+mod hashes;
 mod kill;
 mod memory;
 mod plan;

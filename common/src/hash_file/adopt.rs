@@ -79,7 +79,7 @@ impl Adopter {
             if fate != Fate::Copied {
                 fate = match &refused {
                     Some(refused) => refused.clone(),
-                    None => self.from_dated(bottle, &to).await?.unwrap_or(fate),
+                    None => self.adopt_dated(bottle, &to).await?.unwrap_or(fate),
                 };
                 match &fate {
                     Fate::Adopted => source = Some(to),
@@ -103,7 +103,7 @@ impl Adopter {
 
     /// Tries the objects that have its size, the newest first. Why not, is said of the
     /// first; `None` if there is none.
-    async fn from_dated(&self, bottle: &Bottle, to: &ObjectKey) -> Result<Option<Fate>, StoreError> {
+    async fn adopt_dated(&self, bottle: &Bottle, to: &ObjectKey) -> Result<Option<Fate>, StoreError> {
         let mut refused = None;
         for dated in bottle.candidates() {
             match self.adopt_one(bottle, dated, to).await? {
@@ -226,3 +226,18 @@ pub(super) const PATIENCE: Policy = Policy {
     longest_wait: Duration::from_secs(5),
     budget: Duration::from_secs(30),
 };
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_copy_that_s3_can_not_make_is_told_from_one_of_what_is_gone() {
+        let from = "2026-05-01/x-1.all.bottle.tar.gz".parse().unwrap();
+        let why = |size| match not_copied(&from, size) {
+            Fate::Skipped(why, _) => why,
+            other => panic!("{other:?}"),
+        };
+        assert_eq!((why(5 << 30), why((5 << 30) + 1)), (Why::Changed, Why::TooLarge));
+    }
+}

@@ -154,8 +154,8 @@ impl<'a> Known<'a> {
 
     /// The formula and the version that a stem is of.
     fn formula(&self, stem: &'a str) -> Option<(&'a Formula, &'a str)> {
-        let hyphens = stem.rmatch_indices('-').map(|(at, _)| at);
-        let (at, formula) = hyphens.filter_map(|at| Some((at, *self.formulae.get(&stem[..at])?))).next()?;
+        let mut hyphens = stem.rmatch_indices('-').map(|(at, _)| at);
+        let (at, formula) = hyphens.find_map(|at| Some((at, *self.formulae.get(&stem[..at])?)))?;
         let version = &stem[at + 1..];
         // `gcc-libs-1.0` where the catalogue has no gcc-libs any more is no `libs-1.0` of gcc.
         let is_version = version.starts_with(|c: char| c.is_ascii_digit()) || !version.contains('-');

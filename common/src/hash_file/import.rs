@@ -190,10 +190,9 @@ impl Importer {
 
     /// Reads what has to be read, so many at once.
     async fn adopt(&self, todo: Vec<(Bottle, Rest)>, reporter: &mut Reporter<'_>) -> Result<(), ImportError> {
-        let mut all = Count::default();
-        for (bottle, _) in &todo {
-            all.add(bottle.size);
-        }
+        let to_read = todo.iter().filter(|(_, rest)| rest.source.is_none());
+        let bytes = to_read.map(|(bottle, _)| bottle.size).sum();
+        let all = Count { bottles: todo.len() as u64, bytes };
         self.progress.begin(all);
         let adopter = Adopter {
             store: Arc::clone(&self.store),

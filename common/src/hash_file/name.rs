@@ -70,12 +70,11 @@ impl<'a> FlatFile<'a> {
     /// Reads a file's name; `None` if it is no bottle's.
     pub(super) fn parse(file: &'a str) -> Option<Self> {
         let name = file.strip_suffix(".tar.gz")?;
-        let (name, rebuild) = match name.strip_suffix(".bottle") {
-            Some(name) => (name, 0),
-            None => {
-                let (name, rebuild) = name.rsplit_once('.')?;
-                (name.strip_suffix(".bottle")?, rebuild.parse().ok()?)
-            }
+        let (name, rebuild) = if let Some(name) = name.strip_suffix(".bottle") {
+            (name, 0)
+        } else {
+            let (name, rebuild) = name.rsplit_once('.')?;
+            (name.strip_suffix(".bottle")?, rebuild.parse().ok()?)
         };
         let (stem, tag) = name.rsplit_once('.')?;
         stem.contains('-').then_some(())?;

@@ -18,8 +18,8 @@ struct Counters {
 }
 
 impl ImportProgress {
-    /// What was read to be verified, and what is to be read in all; the bytes of
-    /// repeated reads count too.
+    /// The bottles that are done and the bytes that were read for them, and what both
+    /// come to in the end. The bytes of repeated reads count too.
     pub fn now(&self) -> (Count, Count) {
         let load = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         let Counters { bottles, bytes, all_bottles, all_bytes } = &*self.0;

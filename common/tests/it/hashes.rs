@@ -50,7 +50,7 @@ fn spec() -> Spec {
         shared("shared"),
         shared("shared-too"),
     ];
-    Spec { seed: 3, formulae, raw_elements: Vec::new() }
+    Spec { seed: 3, formulae, ..Spec::default() }
 }
 
 fn key(formula: &FormulaSpec, tag: &str) -> String {
@@ -203,8 +203,8 @@ async fn a_bottle_under_its_own_key_is_held_without_being_read() {
 async fn what_is_damaged_is_named_and_fetched_by_the_next_sync() {
     let spec = Spec::uniform(4, 5, 60_000, &["x86_64_linux"]);
     let fixture = Fixture::new(spec.clone()).await;
-    let old = Old::of(&fixture, &spec).await;
-    let [truncated, wrong, own, mended, absent] = &spec.formulae[..] else { unreachable!() };
+    let mut old = Old::of(&fixture, &spec).await;
+    let [truncated, wrong, own, mended, _sound] = &spec.formulae[..] else { unreachable!() };
     let name = |formula, day| object(day, formula, "x86_64_linux");
     let content = |formula: &FormulaSpec| {
         fixture.testbed.content(&fixture.digest_of(&formula.name, "x86_64_linux")).unwrap()
@@ -219,17 +219,9 @@ async fn what_is_damaged_is_named_and_fetched_by_the_next_sync() {
     fixture.overwrite(&own_key, b"short").await;
     // Of several days the newest that is right is taken.
     put(&fixture, &name(mended, "2026-06-01"), &flipped).await;
-    let elsewhere = Spec { formulae: vec![absent.clone()], ..spec.clone() };
-    let mut more = Old::default();
-    more.note(&fixture, &elsewhere.formulae[0], "x86_64_linux");
-
-    // One that is nowhere: its object never was.
-    let mut bottles = old.bottles.clone();
-    let missing = Fixture::new(Spec::uniform(5, 1, 1_000, &["all"])).await;
-    bottles.insert("uniform-00001-0.9-all".to_owned(), {
-        json!({"sha256": missing.digest_of("uniform-00001", "all"), "file_size": 1_000})
-    });
-    let report = import(&fixture, &Old { bottles }).await;
+    // One that is nowhere.
+    old.entry("uniform-00001-0.9-all", &"1".repeat(64), 1_000);
+    let report = import(&fixture, &old).await;
     assert_eq!(
         reasons(&report),
         [
@@ -338,7 +330,7 @@ async fn an_import_that_dies_before_its_receipt_is_gone_on_with() {
         fixture.store = Arc::clone(&sound);
         assert!(keys(&fixture, "_sync/receipts/").await.is_empty());
         assert_eq!(keys(&fixture, "v2/").await.len(), 7);
-        // Also with a copy that is made, and not heard of.
+        // A receipt that is written and not heard of is written twice.
         let dice = Dice::nth("put", 1, fate);
         fixture.store = Arc::new(FlakyStore { inner: Arc::clone(&sound), dice: dice.clone() });
         let report = import(&fixture, &old).await;
@@ -664,7 +656,7 @@ impl Store for Meddled {
         self.inner.tags(key).await
     }
 
-    async fn expire(&self, keys: &[ObjectKey], before: Timestamp) -> Result<(), StoreError> {
+    async fn expire(&self, keys: &[ObjectKey], before: Timestamp) -> Result<bool, StoreError> {
         self.inner.expire(keys, before).await
     }
 }
