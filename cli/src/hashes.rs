@@ -12,10 +12,11 @@ use std::sync::Arc;
 use anyhow::Context as _;
 use common::clock::Clock;
 use common::hash_file::{self, HashFile, ImportReport, ImportSettings, Importer};
+use common::manifest;
 use common::run::Count;
+use common::selection::{self, Selection, SelectionFile};
 use common::size::ByteSize;
 use common::store::{Folder, Store};
-use common::{manifest, selection};
 
 use crate::args::{ExportHashesOptions, ImportHashesOptions};
 use crate::deployed::{self, Named};
@@ -39,7 +40,8 @@ struct Target {
 
 pub(crate) async fn import(options: ImportHashesOptions) -> anyhow::Result<Exit> {
     let trust = selection::globs(&options.trust).map_err(|error| Usage(format!("--trust: {error}")))?;
-    let upstream = place::upstream(&read::allowing(&options.file, &options.upstream)?)?;
+    let everything = Selection::new(SelectionFile::default())?;
+    let upstream = place::upstream(&read::allowing(&options.file, &options.upstream)?, &everything)?;
     let bytes = read::read(&options.file, &upstream, &options.place).await?;
     let file = HashFile::parse(&bytes).with_context(|| options.file.to_string())?;
     drop(bytes);

@@ -7,10 +7,10 @@ use std::path::Path;
 
 use anyhow::Context as _;
 use common::hash_file::{HashFileError, LARGEST};
-use common::registry::{self, Upstream};
+use common::registry::{self, ApiAnswer, Upstream};
 use common::store::Store as _;
 use futures_util::TryStreamExt as _;
-use url::{Position, Url};
+use url::Position;
 
 use crate::args::{PlaceOptions, UpstreamOptions};
 use crate::output::Usage;
@@ -49,9 +49,14 @@ pub(super) async fn read(
                 }
             }
         }
-        Source::Document(url) => match download(upstream, url).await {
-            Err(error @ registry::Error::NotFound { .. }) => return Err(Usage(error.to_string()).into()),
-            downloaded => downloaded?,
+        // No document was said to be known, so there is none that could be unchanged.
+        Source::Document(url) => match upstream.api_file(url, None).await {
+            Ok(ApiAnswer::Fresh { bytes, .. }) => Some(bytes.into()),
+            Ok(ApiAnswer::Missing | ApiAnswer::Unchanged) => {
+                return Err(Usage(format!("{source}: the server doesn't have it")).into());
+            }
+            Err(registry::Error::TooLarge { .. }) => None,
+            Err(error) => return Err(error.into()),
         },
     };
     bytes.ok_or(HashFileError::TooLarge).with_context(|| source.to_string())
@@ -67,21 +72,4 @@ fn read_file(path: &Path) -> anyhow::Result<Option<Vec<u8>>> {
     let mut bytes = Vec::new();
     file.take(LARGEST + 1).read_to_end(&mut bytes).with_context(|| path.display().to_string())?;
     Ok((bytes.len() as u64 <= LARGEST).then_some(bytes))
-}
-
-/// `None` if it is too large.
-async fn download(upstream: &Upstream, url: &Url) -> Result<Option<Vec<u8>>, registry::Error> {
-    upstream
-        .retrying(|| async {
-            let mut download = upstream.document(url).await?;
-            let mut bytes = Vec::new();
-            while let Some(chunk) = download.chunk().await? {
-                if (bytes.len() + chunk.len()) as u64 > LARGEST {
-                    return Ok(None);
-                }
-                bytes.extend_from_slice(&chunk);
-            }
-            Ok(Some(bytes))
-        })
-        .await
 }

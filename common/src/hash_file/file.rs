@@ -8,12 +8,13 @@ use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, Visitor};
 use serde_json::Value;
 
 use crate::bottle::Digest;
+use crate::registry::LARGEST_API_FILE;
 
 use super::name::EntryKey;
 use super::report::{Skipped, Why};
 
-/// The largest file that is read, in bytes; 56,000 bottles make some 10 MB.
-pub const LARGEST: u64 = 256 << 20;
+/// The largest file that is read, in bytes, from servers too; 56,000 bottles make some 10 MB.
+pub const LARGEST: u64 = LARGEST_API_FILE as u64;
 
 /// What the file says.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

@@ -2,6 +2,8 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
+use url::Url;
+
 use crate::bottle::{BottleTag, Digest, FormulaName, ImagePath, ImageTag, ObjectKey, Origin};
 use crate::catalogue::{Catalogue, Formula};
 
@@ -31,6 +33,8 @@ pub(super) struct Target {
     pub(super) image: ImagePath,
     pub(super) image_tag: ImageTag,
     pub(super) tags: Vec<BottleTag>,
+    /// Its file's URL where it is no blob of a registry.
+    pub(super) file: Option<Url>,
 }
 
 impl Bottle {
@@ -122,7 +126,8 @@ impl<'a> Known<'a> {
             for (tag, digest) in &formula.bottles {
                 known.tags.insert(tag);
                 if digests.contains(digest) {
-                    let target = target(formula, formula.image_tag.clone(), tag);
+                    let file = formula.files.as_ref().and_then(|_| formula.url(tag, digest).parse().ok());
+                    let target = Target { file, ..target(formula, formula.image_tag.clone(), tag) };
                     merge(known.by_digest.entry(*digest).or_default(), target);
                 }
             }
@@ -170,6 +175,7 @@ fn target(formula: &Formula, image_tag: ImageTag, tag: &BottleTag) -> Target {
         image: formula.image.clone(),
         image_tag,
         tags: vec![tag.clone()],
+        file: None,
     }
 }
 

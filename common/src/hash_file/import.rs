@@ -312,7 +312,7 @@ impl Reporter<'_> {
 }
 
 fn message(run: &RunId, bottle: &Bottle, target: Target) -> Message {
-    let Target { formula, origin, image, image_tag, tags } = target;
+    let Target { formula, origin, image, image_tag, tags, file } = target;
     Message {
         run: run.clone(),
         formula,
@@ -323,7 +323,7 @@ fn message(run: &RunId, bottle: &Bottle, target: Target) -> Message {
         digest: bottle.digest,
         size: bottle.size,
         copy_from: None,
-        file: None,
+        file,
         replace: false,
     }
 }

@@ -8,8 +8,6 @@
 mod answer;
 mod api;
 mod count;
-#[cfg(feature = "local")]
-mod document;
 mod error;
 mod index;
 mod limit;
