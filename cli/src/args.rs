@@ -462,41 +462,6 @@ pub(crate) struct VerifyOptions {
 }
 
 #[derive(Args)]
-pub(crate) struct ImportHashesOptions {
-    /// The Python system's `bottles_hash.json`: a file, `s3://BUCKET/KEY`, or a URL
-    #[arg(value_name = "FILE")]
-    pub(crate) file: Source,
-
-    /// Mark bottles of these formulae as mirrored though they are nowhere in the place,
-    /// by name or glob ('*' for all); may be repeated
-    #[arg(long, value_name = "GLOB")]
-    pub(crate) trust: Vec<String>,
-
-    /// Look at presence and sizes alone, and change nothing
-    #[arg(long)]
-    pub(crate) dry_run: bool,
-
-    /// How many bottles are read at once
-    #[arg(long, value_name = "N", env = config::CONCURRENCY.name, default_value = config::CONCURRENCY.default,
-          value_parser = clap::value_parser!(u16).range(1..=1024))]
-    pub(crate) concurrency: u16,
-
-    /// Print one JSON object, and no progress
-    /// Print one JSON object, with every entry that was skipped, and no progress
-    #[arg(long)]
-    pub(crate) json: bool,
-
-    #[command(flatten)]
-    pub(crate) place: PlaceOptions,
-
-    #[command(flatten)]
-    pub(crate) stack: StackOption,
-
-    #[command(flatten)]
-    pub(crate) queues: QueueOptions,
-}
-
-#[derive(Args)]
 pub(crate) struct ServeOptions {
     /// The mirror: a folder, `s3://BUCKET` or `s3://BUCKET/PREFIX`
     #[arg(value_name = "PLACE")]
