@@ -95,6 +95,7 @@ locals {
       BOTTLES_SIZE_THRESHOLD = "${floor(1000 * var.size_threshold_gb)}MB"
       BOTTLES_MOST_TASKS     = tostring(var.ecs_max_tasks)
       BOTTLES_PER_TASK       = tostring(var.ecs_bottles_per_task)
+      BOTTLES_EXPIRE_AFTER   = "${var.s3_lifecycle_expiration_days}d"
     },
     var.upstream_api_url == "" ? {} : { BOTTLES_API_URL = var.upstream_api_url },
     var.enable_sns_notifications ? { BOTTLES_SNS_TOPIC = module.notifications.topic_arn } : {},
@@ -152,6 +153,7 @@ module "s3" {
   superseded_expiration_days         = var.s3_lifecycle_expiration_days
   noncurrent_version_expiration_days = var.s3_noncurrent_version_expiration_days
   intelligent_tiering_after_days     = var.s3_intelligent_tiering_days
+  enable_flat_names                  = var.enable_flat_names
   kms_key_arn                        = local.kms_key_arns.bucket
   access_log_bucket                  = var.s3_enable_access_logging ? var.s3_access_log_bucket : ""
   enable_replication                 = var.s3_enable_replication
@@ -184,11 +186,12 @@ module "sqs" {
 module "iam" {
   source = "./modules/iam"
 
-  name             = local.name
-  context          = local.context
-  bucket_arn       = local.bucket_arn
-  queue_arns       = { for lane, queue in module.sqs.queues : lane => queue.arn }
-  dead_letter_arns = { for lane, queue in module.sqs.dead_letters : lane => queue.arn }
+  name              = local.name
+  context           = local.context
+  bucket_arn        = local.bucket_arn
+  enable_flat_names = var.enable_flat_names
+  queue_arns        = { for lane, queue in module.sqs.queues : lane => queue.arn }
+  dead_letter_arns  = { for lane, queue in module.sqs.dead_letters : lane => queue.arn }
   function_names = {
     plan     = "${local.name}-plan"
     settle   = "${local.name}-settle"
@@ -349,6 +352,7 @@ module "cdn" {
 
   name                        = local.name
   bucket_regional_domain_name = module.s3.bucket_regional_domain_name
+  enable_flat_names           = var.enable_flat_names
   price_class                 = var.cdn_price_class
   aliases                     = var.cdn_aliases
   acm_certificate_arn         = var.cdn_acm_certificate_arn == "" ? null : var.cdn_acm_certificate_arn
@@ -372,6 +376,14 @@ resource "aws_ssm_parameter" "stack" {
     ecs_cluster        = module.ecs.cluster_name
     ecs_service        = module.ecs.service_name
   })
+}
+
+# Bottles of taps on an OCI registry get no flat names, and Terraform can't tell one from the other.
+check "taps_have_their_names" {
+  assert {
+    condition     = var.enable_flat_names || !can(regex("(?m)^[ \\t]*(\\[\\[[ \\t]*taps[ \\t]*\\]\\]|taps[ \\t]*=)", var.selection))
+    error_message = "The selection names taps. Where one keeps its bottles on a plain file host, settle gives them flat names below taps/, and fails unless enable_flat_names is true."
+  }
 }
 
 check "somebody_is_told" {

@@ -79,8 +79,9 @@ output "mirror_url" {
 }
 
 output "brew_environment" {
-  description = "What a client sets for brew to take its bottles from the mirror."
+  description = "What a client sets for brew to take its API files and bottles from the mirror."
   value = local.mirror_url == "" ? [] : [
+    "export HOMEBREW_API_DOMAIN=${local.mirror_url}/api",
     "export HOMEBREW_ARTIFACT_DOMAIN=${local.mirror_url}",
     "export HOMEBREW_ARTIFACT_DOMAIN_NO_FALLBACK=1",
     "export HOMEBREW_DOCKER_REGISTRY_BASIC_AUTH_TOKEN=none",

@@ -90,7 +90,7 @@ variable "target_platforms" {
 }
 
 variable "selection" {
-  description = "The whole selection as TOML, in place of target_platforms: formulae, exclude, tags, dependencies, sizes. See \"A mirror of your own\" in the project's README.md."
+  description = "The whole selection as TOML, in place of target_platforms: formulae, exclude, tags, dependencies, sizes, portable Ruby, what is never retired, further taps, the layout. See \"A mirror of your own\" in the project's README.md."
   type        = string
   default     = ""
   nullable    = false
@@ -98,6 +98,18 @@ variable "selection" {
   validation {
     condition     = length(var.selection) <= 262144
     error_message = "selection takes a small TOML document, up to 256 KiB."
+  }
+}
+
+variable "enable_flat_names" {
+  description = "Whether bottles are also kept and served under flat names, for HOMEBREW_BOTTLE_DOMAIN (layout = \"flat\" in the selection) and for taps on plain file hosts. Stays true as long as there are such copies: they are retired with their bottles."
+  type        = bool
+  default     = false
+  nullable    = false
+
+  validation {
+    condition     = var.enable_flat_names || !can(regex("(?m)^[ \\t]*layout[ \\t]*=[ \\t]*[\"']flat[\"']", var.selection))
+    error_message = "enable_flat_names must be true where the selection says layout = \"flat\": settle may not write the copies otherwise, and fails."
   }
 }
 
@@ -331,7 +343,7 @@ variable "s3_enable_versioning" {
 }
 
 variable "s3_lifecycle_expiration_days" {
-  description = "Days after which a bottle that upstream dropped expires. Others never do."
+  description = "Days after which a bottle expires that upstream dropped and no published API file names, from when it was tagged. Others never do."
   type        = number
   default     = 90
   nullable    = false
@@ -355,7 +367,7 @@ variable "s3_noncurrent_version_expiration_days" {
 }
 
 variable "s3_intelligent_tiering_days" {
-  description = "Days after which bottles move to S3 Intelligent-Tiering; 0 for never."
+  description = "Days after which what is below v2/ moves to S3 Intelligent-Tiering; 0 for never."
   type        = number
   default     = 0
   nullable    = false
@@ -498,7 +510,7 @@ variable "lambda_orchestrator_timeout" {
 }
 
 variable "lambda_orchestrator_memory_size" {
-  description = "The memory of plan and settle in MB."
+  description = "The memory of plan and settle in MB. Beside the manifest they hold one API file at a time, of up to some 45 MB, and what a few sets of them need."
   type        = number
   default     = 512
   nullable    = false

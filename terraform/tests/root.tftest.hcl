@@ -82,6 +82,20 @@ run "programs_are_told_the_same_names" {
   }
 }
 
+# The rule that expires what is superseded, and the program that tells when.
+run "what_is_superseded_expires_when_the_program_says" {
+  command = apply
+
+  variables {
+    s3_lifecycle_expiration_days = 14
+  }
+
+  assert {
+    condition     = local.producer_environment["BOTTLES_EXPIRE_AFTER"] == "14d"
+    error_message = "the program tells another day than the bucket's rule has"
+  }
+}
+
 run "limits_go_together" {
   command = apply
 
@@ -171,6 +185,74 @@ run "a_selection_of_ones_own" {
   }
 }
 
+run "flat_names_take_their_permissions" {
+  command = plan
+
+  variables {
+    selection = <<-TOML
+      formulae = ["wget"]
+        layout = "flat"
+    TOML
+  }
+
+  expect_failures = [var.enable_flat_names]
+}
+
+run "taps_may_take_them_too" {
+  command = plan
+
+  variables {
+    selection = <<-TOML
+      [[taps]]
+      name = "example/tools"
+      catalogue = "https://taps.example.com/formula.json"
+    TOML
+  }
+
+  expect_failures = [check.taps_have_their_names]
+}
+
+run "flat_names_and_taps_with_their_permissions" {
+  command = apply
+
+  variables {
+    enable_flat_names = true
+    enable_cdn        = true
+    selection         = <<-TOML
+      layout = "flat"
+
+      [[taps]]
+      name = "example/tools"
+      catalogue = "https://taps.example.com/formula.json"
+    TOML
+  }
+
+  assert {
+    condition = anytrue([
+      for statement in module.s3.policy_statements :
+      statement.Sid == "CdnReadsWhatIsForClients" && contains(statement.Resource, "${local.bucket_arn}/*.bottle.*tar.gz")
+    ])
+    error_message = "clients may not read flat names"
+  }
+}
+
+run "what_is_no_layout_asks_for_none" {
+  command = plan
+
+  variables {
+    selection = <<-TOML
+      # layout = "flat"
+      formulae = ["flat", "layout", "taps"]
+      layout = "oci"
+    TOML
+  }
+
+  assert {
+    condition     = !var.enable_flat_names
+    error_message = "flat names are on though nobody asked for them"
+  }
+}
+
 run "slack_and_mail" {
   command = apply
 
@@ -213,7 +295,12 @@ run "clients_read_through_the_cdn" {
   }
 
   assert {
-    condition     = output.mirror_url == "https://d1.cloudfront.net" && output.brew_environment[0] == "export HOMEBREW_ARTIFACT_DOMAIN=https://d1.cloudfront.net"
+    condition = output.mirror_url == "https://d1.cloudfront.net" && output.brew_environment == tolist([
+      "export HOMEBREW_API_DOMAIN=https://d1.cloudfront.net/api",
+      "export HOMEBREW_ARTIFACT_DOMAIN=https://d1.cloudfront.net",
+      "export HOMEBREW_ARTIFACT_DOMAIN_NO_FALLBACK=1",
+      "export HOMEBREW_DOCKER_REGISTRY_BASIC_AUTH_TOKEN=none",
+    ])
     error_message = "clients are sent elsewhere"
   }
 

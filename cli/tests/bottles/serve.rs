@@ -69,7 +69,11 @@ pub(crate) const LARGE: &str = "v2/homebrew/core/large/blobs/sha256:\
                                 0000000000000000000000000000000000000000000000000000000000000000";
 
 pub(crate) fn large(root: &Path, size: u64) {
-    let path = root.join(LARGE);
+    sparse(root, LARGE, size);
+}
+
+pub(crate) fn sparse(root: &Path, key: &str, size: u64) {
+    let path = root.join(key);
     fs::create_dir_all(path.parent().unwrap()).unwrap();
     File::create(path).unwrap().set_len(size).unwrap();
 }

@@ -20,7 +20,7 @@ use tokio::sync::Notify;
 use crate::aws::Aws;
 use crate::harness::bare;
 use crate::memory::most_memory;
-use crate::serve::{API, LARGE, chosen, flat, flat_index, furnish, index, large};
+use crate::serve::{API, LARGE, chosen, flat, flat_index, furnish, index, large, sparse};
 use crate::server::{Answer, Server};
 
 const MIB: u64 = 1 << 20;
@@ -293,8 +293,8 @@ fn a_store_that_fails_is_told_of_and_not_passed_off_as_an_end() {
 
 /// The most memory that a server had while some clients fetched an object, and one
 /// had begun to, and waited.
-fn peak(server: &Server, size: u64) -> u64 {
-    let path = format!("/{LARGE}");
+fn peak(server: &Server, key: &str, size: u64) -> u64 {
+    let path = format!("/{key}");
     let mut waits = server.connect();
     waits.send("GET", &path, &[]);
     assert_eq!(waits.head().expect(200).length() as u64, size);
@@ -324,12 +324,14 @@ fn check(small: u64, large: u64) {
 #[test]
 #[cfg(target_os = "linux")]
 fn memory_does_not_grow_with_a_bottles_size_in_a_folder() {
-    let [small, large] = [20 * MIB, 200 * MIB].map(|size| {
-        let folder = tempfile::tempdir().unwrap();
-        large(folder.path(), size);
-        peak(&Server::start(bare(&[Path::new("serve"), folder.path()])), size)
-    });
-    check(small, large);
+    for key in [LARGE, "api/large.jws.json"] {
+        let [small, large] = [20 * MIB, 200 * MIB].map(|size| {
+            let folder = tempfile::tempdir().unwrap();
+            sparse(folder.path(), key, size);
+            peak(&Server::start(bare(&[Path::new("serve"), folder.path()])), key, size)
+        });
+        check(small, large);
+    }
 }
 
 #[test]
@@ -342,7 +344,7 @@ fn memory_does_not_grow_with_a_bottles_size_in_a_bucket() {
         runtime.block_on(cloud.overwrite(LARGE, &bytes)).unwrap();
         let mut command = bare(&["serve", "s3://team-bottles"]);
         command.envs(cloud.environment()).env_remove("AWS_PROFILE");
-        peak(&Server::start(command), size)
+        peak(&Server::start(command), LARGE, size)
     });
     check(small, large);
 }

@@ -9,7 +9,6 @@ use common::clock::Clock;
 use common::dead_letter::{Failure, Reason};
 use common::manifest::State;
 use common::message::{Lane, Message};
-use common::publication::Publication;
 use common::receipt::{Entry, Outcome, Receipt};
 use common::retry::Policy;
 use common::store::{StoreError, superseded_tags};
@@ -217,7 +216,7 @@ async fn an_index_that_is_what_it_was_must_name_the_held_bottles() {
             let bottles = &mut manifest.images.get_mut(&image).unwrap().bottles;
             bottles.get_mut(&digest.parse().unwrap()).unwrap().dropped_at = Some(Timestamp::UNIX_EPOCH);
             // What is published names it no more.
-            manifest.publication = Publication::default();
+            manifest.publication.published.clear();
         })
         .await;
     assert!(fixture.verify(Depth::Sizes).await.sound);
@@ -281,7 +280,7 @@ async fn a_bottle_that_was_retired_may_be_gone() {
         .change_manifest(|manifest| {
             let bottles = &mut manifest.images.get_mut(&image).unwrap().bottles;
             bottles.get_mut(&digest).unwrap().superseded_at = Some(Timestamp::UNIX_EPOCH);
-            manifest.publication = Publication::default();
+            manifest.publication.published.clear();
         })
         .await;
     let report = fixture.verify(Depth::Bytes).await;
@@ -351,7 +350,7 @@ async fn a_bottle_that_is_not_held_is_looked_for_only_if_it_once_was() {
             let bottles = &mut manifest.images.values_mut().next().unwrap().bottles;
             let record = bottles.get_mut(&digest).unwrap();
             (record.state, record.missing_at) = (State::Queued, None);
-            manifest.publication = Publication::default();
+            manifest.publication.published.clear();
         })
         .await;
     for receipt in fixture.store.list("_sync/receipts/", None, 10).await.unwrap() {

@@ -1,18 +1,30 @@
-# CloudFront in front of the mirror's bucket, which stays private. Only api/ and v2/ are served.
+# CloudFront in front of the mirror's bucket, which stays private. Only api/ and v2/ are served, and flat names where
+# there are some.
 
 locals {
   origin_id = "mirror"
   year      = 365 * 24 * 60 * 60
 
-  # The two prefixes in the order in which CloudFront tries them: the first pattern that matches wins, and so blobs
-  # come before the rest of v2/.
-  behaviors = [
-    # Bottles are compressed already.
-    { path_pattern = "v2/*/blobs/*", cache_policy_id = aws_cloudfront_cache_policy.immutable.id, compress = false },
-    # Image indexes. CloudFront doesn't compress their content type, whatever is said here.
-    { path_pattern = "v2/*", cache_policy_id = aws_cloudfront_cache_policy.changing.id, compress = false },
-    { path_pattern = "api/*", cache_policy_id = aws_cloudfront_cache_policy.changing.id, compress = true },
-  ]
+  # What is served, in the order in which CloudFront tries it: the first pattern that matches wins, and so blobs come
+  # before the rest of v2/.
+  behaviors = concat(
+    [
+      # Bottles are compressed already.
+      { path_pattern = "v2/*/blobs/*", cache_policy_id = aws_cloudfront_cache_policy.immutable.id, compress = false, is_served = true },
+      # Image indexes. CloudFront doesn't compress their content type, whatever is said here.
+      { path_pattern = "v2/*", cache_policy_id = aws_cloudfront_cache_policy.changing.id, compress = false, is_served = true },
+      { path_pattern = "api/*", cache_policy_id = aws_cloudfront_cache_policy.changing.id, compress = true, is_served = true },
+    ],
+    # A flat name is no digest: another bottle may get it, when upstream builds one anew. CloudFront asks S3 then whether
+    # its copy is still the one, and S3 sends no body if it is.
+    [for served in [
+      # Wide patterns follow, whose * crosses slashes.
+      { path_pattern = "_sync/*", is_served = false },
+      { path_pattern = "taps/*", is_served = true },
+      { path_pattern = "*.bottle.*tar.gz", is_served = true },
+      { path_pattern = "*/manifests/*", is_served = true },
+    ] : merge(served, { cache_policy_id = aws_cloudfront_cache_policy.changing.id, compress = false }) if var.enable_flat_names],
+  )
 }
 
 # CloudFront signs every request to S3 with a signature of its own. `always` makes it replace an Authorization header of
@@ -62,7 +74,7 @@ resource "aws_cloudfront_cache_policy" "immutable" {
 # https://docs.aws.amazon.com/cloudfront/latest/APIReference/API_CachePolicyConfig.html
 resource "aws_cloudfront_cache_policy" "changing" {
   name    = "${var.name}-changing"
-  comment = "API files and image indexes: asked for anew after ${var.short_ttl_seconds} s."
+  comment = "API files, image indexes, flat names: asked for anew after ${var.short_ttl_seconds} s."
 
   min_ttl     = var.short_ttl_seconds
   default_ttl = var.short_ttl_seconds
@@ -87,8 +99,8 @@ resource "aws_cloudfront_cache_policy" "changing" {
   }
 }
 
-# Answers whatever is neither below api/ nor v2/, our own records below _sync/ above all. The bucket's policy refuses
-# them too; this way nobody makes CloudFront ask S3 for them.
+# Answers whatever isn't served, our own records below _sync/ above all. The bucket's policy refuses them too; this way
+# nobody makes CloudFront ask S3 for them.
 resource "aws_cloudfront_function" "not_found" {
   name    = "${var.name}-not-found"
   comment = "Answers 404 without asking S3."
@@ -135,6 +147,15 @@ resource "aws_cloudfront_distribution" "this" {
       # brew speaks HTTPS. A redirect would hide a URL that was set without it, and each first request would go in the
       # clear.
       viewer_protocol_policy = "https-only"
+
+      dynamic "function_association" {
+        for_each = ordered_cache_behavior.value.is_served ? [] : [aws_cloudfront_function.not_found.arn]
+
+        content {
+          event_type   = "viewer-request"
+          function_arn = function_association.value
+        }
+      }
     }
   }
 

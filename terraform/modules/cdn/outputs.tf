@@ -4,7 +4,7 @@ output "distribution_id" {
 }
 
 output "distribution_arn" {
-  description = "The distribution's ARN, for the bucket's policy: the aws:SourceArn that cloudfront.amazonaws.com may read api/* and v2/* for."
+  description = "The distribution's ARN, for the bucket's policy: the aws:SourceArn that cloudfront.amazonaws.com may read what is for clients for."
   value       = aws_cloudfront_distribution.this.arn
 }
 

@@ -22,6 +22,13 @@ variable "bucket_regional_domain_name" {
   }
 }
 
+variable "enable_flat_names" {
+  description = "Whether copies of bottles under flat names are served too: those at the bucket's root, with their image indexes, and what is below taps/."
+  type        = bool
+  default     = false
+  nullable    = false
+}
+
 variable "comment" {
   description = "What the console shows for the distribution, at most 128 characters."
   type        = string
@@ -96,7 +103,7 @@ variable "web_acl_arn" {
 }
 
 variable "short_ttl_seconds" {
-  description = "How long what may change (API files, image indexes) is served from the edge before S3 is asked again; whole seconds from 1 to 3600."
+  description = "How long what may change (API files, image indexes, flat names) is served from the edge before S3 is asked again; whole seconds from 1 to 3600."
   type        = number
   default     = 60
   nullable    = false

@@ -1,5 +1,5 @@
 # Each statement names what it is about; the tests hold the whole list against
-# what is allowed. Nobody is given s3:DeleteObject on a bottle.
+# what is allowed. Nobody is given s3:DeleteObject on what clients read.
 
 locals {
   region_arn = "${var.context.region}:${var.context.account_id}"
@@ -14,8 +14,13 @@ locals {
   bottles  = "${var.bucket_arn}/v2/*/blobs/*"
   indexes  = "${var.bucket_arn}/v2/*/manifests/*"
   clients  = "${var.bucket_arn}/v2/*"
+  api      = "${var.bucket_arn}/api/*"
   state    = "${var.bucket_arn}/_sync/*"
   receipts = "${var.bucket_arn}/_sync/receipts/*"
+
+  # A * of a policy crosses slashes: these are below taps/ too, and with a rebuild.
+  flat_bottles = [for bucket in var.enable_flat_names ? [var.bucket_arn] : [] : "${bucket}/*.bottle.*tar.gz"]
+  flat_indexes = [for bucket in var.enable_flat_names ? [var.bucket_arn] : [] : "${bucket}/*/manifests/*"]
 
   # Without it S3 answers 403 instead of 404 to a question for what isn't there.
   # It can't be narrowed to prefixes: such a question names none.
@@ -107,11 +112,19 @@ locals {
             local.list_bucket,
             { Sid = "ReadTheMirror", Action = ["s3:GetObject"], Resource = [local.state, local.clients] },
             { Sid = "WriteStateAndIndexes", Action = ["s3:PutObject"], Resource = [local.state, local.indexes] },
+            { Sid = "PublishApiFiles", Action = ["s3:PutObject"], Resource = [local.api] },
+            # A bottle's tags are given to it by copying it onto itself, which starts
+            # the days of the lifecycle rule. ReadTheMirror lets it be read for that.
+            { Sid = "Retire", Action = ["s3:PutObject", "s3:PutObjectTagging"], Resource = [local.bottles] },
             { Sid = "RemoveState", Action = ["s3:DeleteObject"], Resource = [local.state] },
             { Sid = "Queue", Action = ["sqs:GetQueueAttributes", "sqs:SendMessage"], Resource = [var.queue_arns.large, var.queue_arns.small] },
             { Sid = "AskForTasks", Action = ["ecs:DescribeServices", "ecs:UpdateService"], Resource = [local.service] },
             local.report_failures,
           ],
+          [for names in var.enable_flat_names ? [local.flat_bottles] : [] :
+          { Sid = "NameAndRetireFlatCopies", Action = ["s3:GetObject", "s3:PutObject", "s3:PutObjectTagging"], Resource = names }],
+          [for names in var.enable_flat_names ? [local.flat_indexes] : [] :
+          { Sid = "CopyIndexesBesideThem", Action = ["s3:GetObject", "s3:PutObject"], Resource = names }],
           local.read_secret, local.read_secrets_key, local.publish, local.bucket_key, local.queues_key,
         )
       }

@@ -31,6 +31,13 @@ variable "bucket_arn" {
   }
 }
 
+variable "enable_flat_names" {
+  description = "Whether the producer keeps copies of bottles under flat names, at the bucket's root and below taps/."
+  type        = bool
+  default     = false
+  nullable    = false
+}
+
 variable "queue_arns" {
   description = "The ARNs of the work queues."
   type        = object({ small = string, large = string })

@@ -2,8 +2,11 @@ locals {
   contract = jsondecode(file("${path.module}/../../contract.json"))
   arn      = "arn:${var.context.partition}:s3:::${var.bucket_name}"
 
+  # A * of a policy crosses slashes: bottles below taps/ are among them.
+  flat_objects = var.enable_flat_names ? ["${local.arn}/*.bottle.*tar.gz", "${local.arn}/*/manifests/*"] : []
+
   # What clients may read. Never _sync/, which says what the mirror is about.
-  client_objects = ["${local.arn}/api/*", "${local.arn}/v2/*"]
+  client_objects = concat(["${local.arn}/api/*", "${local.arn}/v2/*"], local.flat_objects)
 
   statements = concat(
     [
@@ -22,9 +25,28 @@ locals {
         Effect    = "Deny"
         Principal = "*"
         Action    = ["s3:DeleteObject", "s3:DeleteObjectVersion"]
-        Resource  = ["${local.arn}/v2/*"]
+        Resource  = concat(["${local.arn}/v2/*"], local.flat_objects)
       },
     ],
+    # The patterns of flat names could fit a key below _sync/. The program has none
+    # such; readers are kept from it all the same.
+    [for arn in var.enable_flat_names && var.enable_cdn ? [var.cdn_distribution_arn] : [] : {
+      Sid       = "CdnNeverReadsState"
+      Effect    = "Deny"
+      Principal = { Service = "cloudfront.amazonaws.com" }
+      Action    = "s3:GetObject"
+      Resource  = ["${local.arn}/_sync/*"]
+      Condition = { StringEquals = { "aws:SourceArn" = arn } }
+    }],
+    # Of those who bring no credentials: the command's user may come the same way.
+    [for ids in var.enable_flat_names && length(var.reader_vpc_endpoint_ids) > 0 ? [var.reader_vpc_endpoint_ids] : [] : {
+      Sid       = "VpcNeverReadsStateWithoutCredentials"
+      Effect    = "Deny"
+      Principal = "*"
+      Action    = "s3:GetObject"
+      Resource  = ["${local.arn}/_sync/*"]
+      Condition = { StringEquals = { "aws:SourceVpce" = ids, "aws:PrincipalType" = "Anonymous" } }
+    }],
     [for arn in var.enable_cdn ? [var.cdn_distribution_arn] : [] : {
       Sid       = "CdnReadsWhatIsForClients"
       Effect    = "Allow"
@@ -127,16 +149,18 @@ resource "aws_s3_bucket_lifecycle_configuration" "this" {
   }
 
   # The only rule that expires anything current. A bottle gets the tag when
-  # upstream drops it, and is written anew then: the days count from there.
+  # upstream dropped it and no published API file names it any more, and is written
+  # anew then: the days count from there. So do its copies under flat names, wherever
+  # they are: the tag alone says what expires.
   # https://docs.aws.amazon.com/AmazonS3/latest/userguide/intro-lifecycle-rules.html
   rule {
     id     = "expire-superseded-bottles"
     status = "Enabled"
 
     filter {
-      and {
-        prefix = "v2/"
-        tags   = { (local.contract.superseded_tag.key) = local.contract.superseded_tag.value }
+      tag {
+        key   = local.contract.superseded_tag.key
+        value = local.contract.superseded_tag.value
       }
     }
 
@@ -154,6 +178,11 @@ resource "aws_s3_bucket_lifecycle_configuration" "this" {
     noncurrent_version_expiration {
       noncurrent_days = var.noncurrent_version_expiration_days
     }
+
+    # What is left of an object that expired or was deleted, once its versions are gone.
+    expiration {
+      expired_object_delete_marker = true
+    }
   }
 
   # The manifest and the receipts are replaced and removed all the time.
@@ -167,11 +196,6 @@ resource "aws_s3_bucket_lifecycle_configuration" "this" {
 
     noncurrent_version_expiration {
       noncurrent_days = min(7, var.noncurrent_version_expiration_days)
-    }
-
-    # What is left of a deleted object whose versions are gone.
-    expiration {
-      expired_object_delete_marker = true
     }
   }
 

@@ -46,7 +46,7 @@ variable "enable_versioning" {
 }
 
 variable "superseded_expiration_days" {
-  description = "Days that a bottle which upstream dropped stays, from when it was tagged superseded."
+  description = "Days that a bottle which upstream dropped stays, from when it was tagged superseded. The producer is told the same (BOTTLES_EXPIRE_AFTER)."
   type        = number
   default     = 90
   nullable    = false
@@ -70,7 +70,7 @@ variable "noncurrent_version_expiration_days" {
 }
 
 variable "intelligent_tiering_after_days" {
-  description = "Days after which bottles move to S3's Intelligent-Tiering, which is cheaper for what nobody reads; 0 for never."
+  description = "Days after which what is below v2/ moves to S3's Intelligent-Tiering, which is cheaper for what nobody reads; 0 for never."
   type        = number
   default     = 0
   nullable    = false
@@ -137,6 +137,13 @@ variable "replica_kms_key_arn" {
     condition     = !var.enable_replication || (var.kms_key_arn == "") == (var.replica_kms_key_arn == "")
     error_message = "kms_key_arn and replica_kms_key_arn go together where the bucket is replicated: a key belongs to one region."
   }
+}
+
+variable "enable_flat_names" {
+  description = "Whether clients may read copies of bottles under flat names too, at the bucket's root and below taps/."
+  type        = bool
+  default     = false
+  nullable    = false
 }
 
 variable "enable_cdn" {

@@ -53,6 +53,50 @@ run "only_api_and_v2_are_served" {
   }
 }
 
+run "flat_names_are_served_where_they_are_kept" {
+  command = apply
+
+  variables {
+    enable_flat_names = true
+  }
+
+  assert {
+    condition = (
+      aws_cloudfront_distribution.this.ordered_cache_behavior[*].path_pattern ==
+      tolist(["v2/*/blobs/*", "v2/*", "api/*", "_sync/*", "taps/*", "*.bottle.*tar.gz", "*/manifests/*"])
+    )
+    error_message = "Our own records come before the wide patterns, which would fit them."
+  }
+
+  assert {
+    condition = (
+      { for behavior in aws_cloudfront_distribution.this.ordered_cache_behavior : behavior.path_pattern =>
+      [for association in behavior.function_association : association.function_arn] if length(behavior.function_association) > 0 } ==
+      { "_sync/*" = [aws_cloudfront_function.not_found.arn] }
+    )
+    error_message = "Our own records are refused by the function, and nothing else that has a behaviour is."
+  }
+
+  assert {
+    condition = (
+      [for association in aws_cloudfront_distribution.this.default_cache_behavior[0].function_association :
+      "${association.event_type} ${association.function_arn}"] ==
+      ["viewer-request ${aws_cloudfront_function.not_found.arn}"]
+    )
+    error_message = "All other requests are answered by the function, with flat names too."
+  }
+
+  # They are no digests: none is kept for a year.
+  assert {
+    condition = alltrue([
+      for behavior in aws_cloudfront_distribution.this.ordered_cache_behavior :
+      (behavior.cache_policy_id == aws_cloudfront_cache_policy.immutable.id) == (behavior.path_pattern == "v2/*/blobs/*") &&
+      behavior.compress == (behavior.path_pattern == "api/*")
+    ])
+    error_message = "Only blobs are immutable, and only API files compressed."
+  }
+}
+
 run "the_function_answers_404_to_everything" {
   command = plan
 
@@ -98,6 +142,11 @@ run "the_bucket_is_read_with_cloudfronts_signature" {
 
 run "nothing_of_the_client_reaches_s3" {
   command = apply
+
+  # Of all that can be served.
+  variables {
+    enable_flat_names = true
+  }
 
   assert {
     condition = alltrue([

@@ -33,6 +33,8 @@ run "the_producer" {
       ListBucket              = "s3:ListBucket on arn:aws:s3:::bucket"
       ReadTheMirror           = "s3:GetObject on arn:aws:s3:::bucket/_sync/* arn:aws:s3:::bucket/v2/*"
       WriteStateAndIndexes    = "s3:PutObject on arn:aws:s3:::bucket/_sync/* arn:aws:s3:::bucket/v2/*/manifests/*"
+      PublishApiFiles         = "s3:PutObject on arn:aws:s3:::bucket/api/*"
+      Retire                  = "s3:PutObject s3:PutObjectTagging on arn:aws:s3:::bucket/v2/*/blobs/*"
       RemoveState             = "s3:DeleteObject on arn:aws:s3:::bucket/_sync/*"
       Queue                   = "sqs:GetQueueAttributes sqs:SendMessage on arn:aws:sqs:eu-west-1:123456789012:large arn:aws:sqs:eu-west-1:123456789012:small"
       AskForTasks             = "ecs:DescribeServices ecs:UpdateService on arn:aws:ecs:eu-west-1:123456789012:service/cluster/service"
@@ -45,6 +47,54 @@ run "the_producer" {
       UseTheQueuesKey         = "kms:Decrypt kms:GenerateDataKey on arn:aws:kms:eu-west-1:123456789012:key/queues"
     }
     error_message = "the producer's role may do something else than it should"
+  }
+}
+
+run "the_producer_with_flat_names" {
+  command = plan
+
+  variables {
+    enable_flat_names = true
+  }
+
+  assert {
+    condition = { for statement in jsondecode(aws_iam_role_policy.this["producer"].policy).Statement : statement.Sid => "${join(" ", statement.Action)} on ${join(" ", statement.Resource)}" if anytrue([for action in statement.Action : startswith(action, "s3:")]) } == {
+      ListBucket              = "s3:ListBucket on arn:aws:s3:::bucket"
+      ReadTheMirror           = "s3:GetObject on arn:aws:s3:::bucket/_sync/* arn:aws:s3:::bucket/v2/*"
+      WriteStateAndIndexes    = "s3:PutObject on arn:aws:s3:::bucket/_sync/* arn:aws:s3:::bucket/v2/*/manifests/*"
+      PublishApiFiles         = "s3:PutObject on arn:aws:s3:::bucket/api/*"
+      Retire                  = "s3:PutObject s3:PutObjectTagging on arn:aws:s3:::bucket/v2/*/blobs/*"
+      NameAndRetireFlatCopies = "s3:GetObject s3:PutObject s3:PutObjectTagging on arn:aws:s3:::bucket/*.bottle.*tar.gz"
+      CopyIndexesBesideThem   = "s3:GetObject s3:PutObject on arn:aws:s3:::bucket/*/manifests/*"
+      RemoveState             = "s3:DeleteObject on arn:aws:s3:::bucket/_sync/*"
+    }
+    error_message = "the producer's role may do something else in the bucket than it should"
+  }
+
+  # Settle makes the copies, and nobody else.
+  assert {
+    condition = alltrue(flatten([
+      for role, policy in aws_iam_role_policy.this : [
+        for statement in jsondecode(policy.policy).Statement : !strcontains(join(" ", statement.Resource), ".bottle.")
+      ] if role != "producer"
+    ]))
+    error_message = "another role than the producer's may write flat names"
+  }
+
+  # The names that the program has, and none of its own records.
+  assert {
+    condition = { for key in [
+      "wget-1.25.0.arm64_tahoe.bottle.tar.gz", "wget-1.25.0.arm64_tahoe.bottle.2.tar.gz",
+      "taps/bottles.example.com/tools/x-1.all.bottle.1.tar.gz", "_sync/manifest.jsonl.zst", "_sync/selection.toml", "api/formula.json",
+      ] : key => can(regex("^${replace(replace(trimprefix(local.flat_bottles[0], "arn:aws:s3:::bucket/"), ".", "[.]"), "*", ".*")}$", key)) } == {
+      "wget-1.25.0.arm64_tahoe.bottle.tar.gz"                  = true
+      "wget-1.25.0.arm64_tahoe.bottle.2.tar.gz"                = true
+      "taps/bottles.example.com/tools/x-1.all.bottle.1.tar.gz" = true
+      "_sync/manifest.jsonl.zst"                               = false
+      "_sync/selection.toml"                                   = false
+      "api/formula.json"                                       = false
+    }
+    error_message = "the pattern of flat names fits other keys than those"
   }
 }
 
@@ -130,6 +180,11 @@ run "the_scheduler" {
 run "nothing_is_wide_open" {
   command = plan
 
+  # With all that can be allowed.
+  variables {
+    enable_flat_names = true
+  }
+
   assert {
     condition     = toset(keys(aws_iam_role.this)) == toset(["producer", "consumer", "alarms", "task", "task-execution", "scheduler"])
     error_message = "there is a role that no test looks at"
@@ -164,7 +219,7 @@ run "nothing_is_wide_open" {
         if anytrue([for action in statement.Action : startswith(action, "s3:Delete")])
       ]
     ]))
-    error_message = "somebody may delete a bottle"
+    error_message = "somebody may delete what clients read"
   }
 }
 

@@ -79,13 +79,22 @@ run "nothing_current_expires_but_what_has_the_tag" {
     error_message = "another rule than that of superseded bottles expires current objects"
   }
 
+  # By the tag alone, and below no prefix: copies under flat names carry it as well.
   assert {
     condition = alltrue([
       for rule in aws_s3_bucket_lifecycle_configuration.this.rule :
-      one(one(rule.filter).and).tags == tomap({ superseded = "true" }) && one(one(rule.filter).and).prefix == "v2/" && one(rule.expiration).days == 90
+      one(one(rule.filter).tag).key == "superseded" && one(one(rule.filter).tag).value == "true" && one(rule.expiration).days == 90
       if rule.id == "expire-superseded-bottles"
     ])
-    error_message = "superseded bottles expire by another tag, prefix or time"
+    error_message = "superseded bottles expire by another tag or time, or below one prefix alone"
+  }
+
+  assert {
+    condition = [
+      for rule in aws_s3_bucket_lifecycle_configuration.this.rule : rule.id
+      if anytrue([for expiration in rule.expiration : coalesce(expiration.expired_object_delete_marker, false)])
+    ] == ["expire-noncurrent-versions"]
+    error_message = "markers of what has expired stay for ever, or a rule counts them with days"
   }
 
   assert {
@@ -129,6 +138,65 @@ run "readers_get_what_is_for_clients_and_nothing_else" {
       { StringEquals = { "aws:SourceVpce" = ["vpce-0123456789abcdef0"] } },
     ]
     error_message = "a reader is not held to the distribution or the endpoints"
+  }
+}
+
+run "flat_names_are_for_clients_where_they_are_kept" {
+  command = plan
+
+  variables {
+    enable_flat_names       = true
+    enable_cdn              = true
+    cdn_distribution_arn    = "arn:aws:cloudfront::123456789012:distribution/E1"
+    reader_vpc_endpoint_ids = ["vpce-0123456789abcdef0"]
+  }
+
+  assert {
+    condition = alltrue([
+      for statement in jsondecode(aws_s3_bucket_policy.this.policy).Statement :
+      statement.Action == "s3:GetObject" && statement.Resource == [
+        "arn:aws:s3:::bottles-test-123456789012/api/*",
+        "arn:aws:s3:::bottles-test-123456789012/v2/*",
+        "arn:aws:s3:::bottles-test-123456789012/*.bottle.*tar.gz",
+        "arn:aws:s3:::bottles-test-123456789012/*/manifests/*",
+      ]
+      if statement.Effect == "Allow"
+    ])
+    error_message = "somebody may read something else than what is for clients"
+  }
+
+  # What the wide patterns could give away is denied to the same readers.
+  assert {
+    condition = [
+      for statement in jsondecode(aws_s3_bucket_policy.this.policy).Statement : "${statement.Sid} ${join(" ", statement.Resource)} ${jsonencode(statement.Condition)}"
+      if statement.Effect == "Deny" && statement.Action == "s3:GetObject"
+      ] == [
+      "CdnNeverReadsState arn:aws:s3:::bottles-test-123456789012/_sync/* {\"StringEquals\":{\"aws:SourceArn\":\"arn:aws:cloudfront::123456789012:distribution/E1\"}}",
+      "VpcNeverReadsStateWithoutCredentials arn:aws:s3:::bottles-test-123456789012/_sync/* {\"StringEquals\":{\"aws:PrincipalType\":\"Anonymous\",\"aws:SourceVpce\":[\"vpce-0123456789abcdef0\"]}}",
+    ]
+    error_message = "readers of flat names may read _sync/"
+  }
+
+  assert {
+    condition = [for statement in jsondecode(aws_s3_bucket_policy.this.policy).Statement : statement.Resource if statement.Sid == "NobodyDeletesBottles"] == [[
+      "arn:aws:s3:::bottles-test-123456789012/v2/*",
+      "arn:aws:s3:::bottles-test-123456789012/*.bottle.*tar.gz",
+      "arn:aws:s3:::bottles-test-123456789012/*/manifests/*",
+    ]]
+    error_message = "somebody may delete a bottle's flat copy"
+  }
+}
+
+run "flat_names_alone_let_nobody_read" {
+  command = plan
+
+  variables {
+    enable_flat_names = true
+  }
+
+  assert {
+    condition     = alltrue([for statement in jsondecode(aws_s3_bucket_policy.this.policy).Statement : statement.Effect == "Deny"])
+    error_message = "somebody may read the bucket"
   }
 }
 
