@@ -70,7 +70,7 @@ async fn of_deployed(named: &Named, options: &PlanOptions) -> anyhow::Result<(Pl
         no_sizes: options.no_sizes,
         ..PlanRequest::default()
     };
-    let answer: PlanAnswer = deployed::invoke(named, &Event::Plan(request)).await?;
+    let answer: PlanAnswer = deployed::invoke(named, &Event::Plan(Box::new(request))).await?;
     Ok((answer.report, ByteSize(answer.size_threshold)))
 }
 

@@ -11,7 +11,7 @@ pub(crate) async fn run(options: RunOptions) -> anyhow::Result<Exit> {
     let RunOptions { json, selection, stack, function } = options;
     let named = Named::new(&stack).with_function(&function);
     let request = PlanRequest { selection: place::overriding(&selection)?, ..PlanRequest::default() };
-    let answer: PlanAnswer = deployed::invoke(&named, &Event::Plan(request)).await?;
+    let answer: PlanAnswer = deployed::invoke(&named, &Event::Plan(Box::new(request))).await?;
     if json {
         output::json(&answer)?;
     } else {

@@ -14,7 +14,7 @@ use crate::selection::SelectionFile;
 #[serde(tag = "action", rename_all = "kebab-case")]
 pub enum Event {
     /// Plan a run.
-    Plan(PlanRequest),
+    Plan(Box<PlanRequest>),
     /// Fold receipts, and close runs that are complete.
     Settle(SettleRequest),
 }
@@ -74,7 +74,7 @@ mod tests {
     #[test]
     fn events_are_what_the_scheduler_sends() {
         let read = |text: &str| serde_json::from_str::<Event>(text);
-        assert_eq!(read(r#"{"action":"plan"}"#).unwrap(), Event::Plan(PlanRequest::default()));
+        assert_eq!(read(r#"{"action":"plan"}"#).unwrap(), Event::Plan(Box::default()));
         assert_eq!(read(r#"{"action":"settle"}"#).unwrap(), Event::Settle(SettleRequest {}));
         let manual =
             r#"{"action":"plan","dry_run":true,"selection":{"formulae":["wget"],"tags":["arm64_tahoe"]}}"#;

@@ -1,6 +1,6 @@
 //! The manifest as an object in the store.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{BufRead, BufReader, Write};
 
 use jiff::Timestamp;
@@ -69,6 +69,8 @@ struct LineOut<'a> {
     indexes: &'a BTreeMap<ImageTag, IndexRecord>,
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     bottles: &'a BTreeMap<Digest, BottleRecord>,
+    #[serde(skip_serializing_if = "BTreeSet::is_empty")]
+    damaged: &'a BTreeSet<Digest>,
 }
 
 #[derive(Deserialize)]
@@ -80,6 +82,8 @@ struct LineIn {
     indexes: BTreeMap<ImageTag, IndexRecord>,
     #[serde(default)]
     bottles: BTreeMap<Digest, BottleRecord>,
+    #[serde(default)]
+    damaged: BTreeSet<Digest>,
 }
 
 /// Reads the manifest; an empty one without a version if there is none yet.
@@ -121,8 +125,11 @@ pub fn encode(manifest: &Manifest) -> Result<Vec<u8>, ManifestError> {
         serde_json::to_writer(&mut encoder, &header)?;
         encoder.write_all(b"\n")?;
         for (path, image) in &manifest.images {
-            let Image { formula, origin, indexes, bottles } = image;
-            serde_json::to_writer(&mut encoder, &LineOut { path, formula, origin, indexes, bottles })?;
+            let Image { formula, origin, indexes, bottles, damaged } = image;
+            serde_json::to_writer(
+                &mut encoder,
+                &LineOut { path, formula, origin, indexes, bottles, damaged },
+            )?;
             encoder.write_all(b"\n")?;
         }
         encoder.finish()
@@ -162,9 +169,9 @@ pub fn decode(bytes: &[u8]) -> Result<Manifest, ManifestError> {
         images: BTreeMap::new(),
     };
     while next(&mut line)? {
-        let LineIn { path, formula, origin, indexes, bottles } =
+        let LineIn { path, formula, origin, indexes, bottles, damaged } =
             serde_json::from_slice(&line).map_err(|error| damaged(&error))?;
-        manifest.images.insert(path, Image { formula, origin, indexes, bottles });
+        manifest.images.insert(path, Image { formula, origin, indexes, bottles, damaged });
     }
     if (manifest.images.len(), count(&manifest)) != (header.images, header.bottles) {
         return Err(damaged(&"it holds fewer bottles than it says"));

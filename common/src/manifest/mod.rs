@@ -14,7 +14,7 @@ mod file;
 #[cfg(test)]
 mod model;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -95,6 +95,9 @@ pub struct Image {
     pub indexes: BTreeMap<ImageTag, IndexRecord>,
     /// Its bottles by digest.
     pub bottles: BTreeMap<Digest, BottleRecord>,
+    /// Bottles that were found damaged and are not known to be mended: whoever asks
+    /// for one has it fetched whatever the store seems to hold.
+    pub damaged: BTreeSet<Digest>,
 }
 
 /// An image index, in place or waiting for its bottles.
@@ -255,6 +258,7 @@ impl Manifest {
             origin: message.origin.clone(),
             indexes: BTreeMap::new(),
             bottles: BTreeMap::new(),
+            damaged: BTreeSet::new(),
         });
         let new = |state| BottleRecord {
             image_tag: message.image_tag.clone(),
@@ -281,8 +285,15 @@ impl Manifest {
                     let missing_at = record.missing_at;
                     let flat = std::mem::take(&mut record.flat);
                     *record = BottleRecord { missing_at, flat, ..new(state) };
+                } else if stays_held && state == State::Held && !is_over {
+                    // The latest word: a loss that was found before it is made good.
+                    record.at = record.at.max(at);
                 }
             }
+        }
+        let is_held = image.bottles.get(&message.digest).is_some_and(|record| record.state == State::Held);
+        if is_held {
+            image.damaged.remove(&message.digest);
         }
     }
 
@@ -300,8 +311,24 @@ impl Manifest {
                 record.missing_at = Some(at);
                 record.superseded_at = None;
             }
-            None => self.note(message, at, State::Queued),
+            None => {
+                self.note(message, at, State::Queued);
+                if let Some(record) = self.record_mut(message) {
+                    record.missing_at = Some(at);
+                }
+            }
         }
+        let is_lost = self.record_mut(message).is_some_and(|record| record.missing_at == Some(at));
+        if let Some(image) = self.images.get_mut(&message.image)
+            && is_lost
+            && message.replace
+        {
+            image.damaged.insert(message.digest);
+        }
+    }
+
+    fn record_mut(&mut self, message: &Message) -> Option<&mut BottleRecord> {
+        self.images.get_mut(&message.image)?.bottles.get_mut(&message.digest)
     }
 
     fn forget(&mut self, message: &Message, at: Timestamp) {

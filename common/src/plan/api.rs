@@ -15,9 +15,9 @@ use crate::store::{Condition, StoreError};
 
 use super::Planner;
 
-/// Files that were staged.
+/// API files that were staged.
 #[derive(Default)]
-pub(super) struct Files {
+pub(super) struct StagedFiles {
     pub(super) files: BTreeMap<ApiPath, ApiFile>,
     /// What upstream doesn't have.
     pub(super) missing: Vec<ApiPath>,
@@ -49,8 +49,8 @@ impl Planner {
         &self,
         clients: &[BottleTag],
         newest: Option<&Set>,
-    ) -> Result<Files, ApiError> {
-        let mut staged = Files::default();
+    ) -> Result<StagedFiles, ApiError> {
+        let mut staged = StagedFiles::default();
         for path in ApiPath::all(clients).into_iter().filter(|path| !path.is_catalogue()) {
             let known = newest.and_then(|set| set.files.get(&path));
             match self.ask(&path, known.map(|file| &file.validators)).await? {

@@ -37,7 +37,7 @@ pub(super) async fn draft<'a>(planner: &Planner, catalogue: &'a Catalogue, work:
         for bottle in work.bottles {
             match size_of(planner, formula, &bottle).await {
                 Ok(0) => {
-                    drafted.problems.push(problem(format!("upstream says that {} is empty", bottle.digest)))
+                    drafted.problems.push(problem(format!("upstream says that {} is empty", bottle.digest)));
                 }
                 Ok(size) => drafted.bottles.push((bottle, size)),
                 Err(error) => drafted.problems.push(problem(error.to_string())),

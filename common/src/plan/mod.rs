@@ -39,7 +39,7 @@ use crate::store::{Store, StoreError, Version};
 
 pub use report::{ApiReport, PlanReport, Problem, SkippedFormula};
 
-use api::Files;
+use api::StagedFiles;
 use diff::Work;
 use index::Drafted;
 use moment::Moment;
@@ -209,13 +209,13 @@ impl Planner {
     /// Writes a set of API files and what they need, unless it is the newest one.
     async fn stage_set(
         &self,
-        files: Files,
+        files: StagedFiles,
         clients: Vec<BottleTag>,
         needs: Vec<Need>,
         newest: Option<&Set>,
         report: &mut ApiReport,
     ) -> Result<Option<Staged>, PlanError> {
-        let Files { files, missing, fresh } = files;
+        let StagedFiles { files, missing, fresh } = files;
         report.files = files.len();
         report.fresh = fresh;
         report.missing = missing;
@@ -286,7 +286,9 @@ impl Planner {
                     size,
                     copy_from,
                     file,
-                    replace: false,
+                    replace: writer
+                        .as_ref()
+                        .is_some_and(|writer| writer.is_damaged(&formula.image, &bottle.digest)),
                 };
                 match self.lane(size) {
                     Lane::Small => report.small.add(size),
@@ -312,7 +314,7 @@ impl Planner {
         &self,
         manifest: Manifest,
         version: Option<Version>,
-        files: Option<(Files, Set)>,
+        files: Option<(StagedFiles, Set)>,
         trouble: Option<String>,
         started_at: Timestamp,
     ) -> Result<PlanReport, PlanError> {

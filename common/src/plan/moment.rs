@@ -3,7 +3,7 @@
 use crate::manifest::{Manifest, PlannedCatalogue};
 use crate::publication::{ApiPath, Set};
 
-use super::api::{ApiError, Catalogue, Files};
+use super::api::{ApiError, Catalogue, StagedFiles};
 use super::sources::Sources;
 use super::{Mode, PlanError, Planner};
 
@@ -12,7 +12,7 @@ pub(super) struct Moment {
     /// The catalogues; `None` if they are those that were planned before.
     pub(super) sources: Option<Sources>,
     /// The API files, staged; `None` if they can't be had, and in a dry run.
-    pub(super) files: Option<Files>,
+    pub(super) files: Option<StagedFiles>,
     /// The set that was staged last.
     pub(super) newest: Option<Set>,
     /// Why there are no files.
@@ -62,7 +62,7 @@ impl Planner {
         sources: Option<&Sources>,
         known: Option<&PlannedCatalogue>,
         newest: Option<&Set>,
-    ) -> Result<Option<Files>, ApiError> {
+    ) -> Result<Option<StagedFiles>, ApiError> {
         let clients = match (sources, newest) {
             (Some(sources), _) => self.selection.clients(&sources.catalogue),
             (None, Some(newest)) => newest.clients.clone(),

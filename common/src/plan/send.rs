@@ -109,6 +109,7 @@ impl Batch {
                 origin: index.origin.clone(),
                 indexes: std::collections::BTreeMap::new(),
                 bottles: std::collections::BTreeMap::new(),
+                damaged: std::collections::BTreeSet::new(),
             });
             // Those too that are on their way by an earlier run's message, or
             // were given up on.

@@ -7,7 +7,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use tokio::time::Instant;
 
-use crate::bottle::{Digest, ObjectKey};
+use crate::bottle::{Digest, ImagePath, ObjectKey};
 use crate::catalogue::Formula;
 use crate::manifest::{self, Manifest, ManifestError, OpenRun, PlannedCatalogue, State};
 use crate::message::{Lane, Message};
@@ -97,6 +97,11 @@ impl<'a> Writer<'a> {
             }
         }
         keys
+    }
+
+    /// Whether a bottle was found damaged, and is not known to be mended.
+    pub(super) fn is_damaged(&self, image: &ImagePath, digest: &Digest) -> bool {
+        self.manifest.images.get(image).is_some_and(|image| image.damaged.contains(digest))
     }
 
     pub(super) async fn add(

@@ -31,14 +31,14 @@ enum Copied {
 
 /// Makes the copies that `set` needs and the mirror can make.
 pub(super) async fn copy(store: &dyn Store, manifest: &mut Manifest, set: &Set) -> Result<(), StoreError> {
-    let mut copies = Vec::new();
+    let mut tasks = Vec::new();
     for need in &set.needs {
         let Some(image) = manifest.images.get(&need.image) else { continue };
         for bottle in &need.bottles {
             let held = image.bottles.get(&bottle.digest).filter(|record| record.state == State::Held);
             let Some(record) = held else { continue };
             for to in bottle.flat.iter().filter(|to| !record.flat.contains(to)) {
-                copies.push(copy_bottle(store, &need.image, bottle.digest, to).boxed());
+                tasks.push(copy_bottle(store, &need.image, bottle.digest, to).boxed());
             }
         }
         if let Some(tag) = need.index.as_ref().filter(|_| need.flat_index)
@@ -46,11 +46,11 @@ pub(super) async fn copy(store: &dyn Store, manifest: &mut Manifest, set: &Set) 
             && index.staged.is_none()
             && index.flat != Some(index.sha256)
         {
-            copies.push(copy_index(store, &need.image, tag, index.sha256).boxed());
+            tasks.push(copy_index(store, &need.image, tag, index.sha256).boxed());
         }
     }
-    copies.truncate(MOST);
-    let copied: Vec<Copied> = stream::iter(copies).buffer_unordered(AT_ONCE).try_collect().await?;
+    tasks.truncate(MOST);
+    let copied: Vec<Copied> = stream::iter(tasks).buffer_unordered(AT_ONCE).try_collect().await?;
     for one in copied {
         match one {
             Copied::Bottle { image, digest, to } => {

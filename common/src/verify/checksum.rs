@@ -103,7 +103,7 @@ impl Verifier {
     ) -> Result<u64, StoreError> {
         let copies: Vec<_> = bottles
             .flat_map(|bottle| bottle.record.flat.iter().map(move |key| (bottle, key)))
-            .filter(|(_, key)| look.sound_flat.contains(*key))
+            .filter(|(bottle, key)| look.sound_flat.get(*key) == Some(bottle.digest))
             .collect();
         let count = copies.len() as u64;
         let compared = copies.into_iter().map(|(bottle, key)| async move {

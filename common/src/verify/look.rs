@@ -3,6 +3,8 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
+use jiff::Timestamp;
+
 use crate::bottle::{Digest, ImagePath, ImageTag, KeyKind, ObjectKey};
 use crate::manifest::{BottleRecord, Image, IndexRecord, Manifest, State};
 use crate::message::Message;
@@ -27,8 +29,8 @@ pub(super) struct Look {
     pub(super) foreign: Objects,
     /// Held bottles that are there with their size.
     pub(super) sound: Vec<(ImagePath, Digest)>,
-    /// Their copies under flat names, that are there with their size.
-    pub(super) sound_flat: HashSet<ObjectKey>,
+    /// Copies under flat names that are there with their bottle's size, and its digest.
+    pub(super) sound_flat: HashMap<ObjectKey, Digest>,
     /// Held bottles that are not there any more, and may be gone.
     pub(super) expired: HashSet<ObjectKey>,
     /// What the image indexes in place name.
@@ -128,7 +130,7 @@ impl Look {
             Expected::Flat(bottle) if bottle.is_held() => {
                 self.checked.flat_bottles += 1;
                 if meta.size == bottle.record.size {
-                    self.sound_flat.insert(meta.key);
+                    self.sound_flat.insert(meta.key, *bottle.digest);
                 } else {
                     let found = Some(Content::of_size(meta.size));
                     self.findings.push(bottle.flat(Kind::WrongSize, meta.key, found));
@@ -220,6 +222,12 @@ impl<'a> Bottle<'a> {
         self.record.state == State::Held
     }
 
+    /// Of two bottles under one flat name the greater one has it.
+    fn rank(&self) -> (bool, Option<Timestamp>, Timestamp) {
+        let BottleRecord { dropped_at, superseded_at, added_at, at, .. } = self.record;
+        (dropped_at.is_none() && superseded_at.is_none(), *added_at, *at)
+    }
+
     /// Whether its object may go, and nobody was to blame.
     fn may_expire(&self) -> bool {
         self.record.superseded_at.is_some()
@@ -266,7 +274,12 @@ impl<'a> Bottle<'a> {
         if self.record.file.is_none() && naming::is_of_file_host(self.path) {
             return Remedy::None("where its file is was lost with an earlier manifest");
         }
-        Remedy::Fetch(Box::new(Message {
+        Remedy::Fetch(Box::new(self.message(run, replace)))
+    }
+
+    /// What asks for it.
+    pub(super) fn message(&self, run: &RunId, replace: bool) -> Message {
+        Message {
             run: run.clone(),
             formula: self.image.formula.clone(),
             origin: self.image.origin.clone(),
@@ -278,7 +291,7 @@ impl<'a> Bottle<'a> {
             copy_from: None,
             file: self.record.file.clone(),
             replace,
-        }))
+        }
     }
 }
 
@@ -320,7 +333,12 @@ fn expected(manifest: &Manifest) -> Result<BTreeMap<ObjectKey, Expected<'_>>, Ve
     for bottle in bottles(manifest) {
         expected.insert(bottle.key(), Expected::Bottle(bottle));
         for flat in &bottle.record.flat {
-            expected.insert(flat.clone(), Expected::Flat(bottle));
+            // A name that was given to a newer bottle since is that one's.
+            let is_anothers =
+                matches!(expected.get(flat), Some(Expected::Flat(other)) if other.rank() > bottle.rank());
+            if !is_anothers {
+                expected.insert(flat.clone(), Expected::Flat(bottle));
+            }
         }
     }
     for (path, image) in &manifest.images {

@@ -15,6 +15,7 @@ mod look;
 mod naming;
 mod published;
 mod rebuild;
+mod remains;
 mod repair;
 mod report;
 mod restore;

@@ -157,7 +157,7 @@ impl Look {
             self.findings.push(finding);
         }
         for flat in &bottle.flat {
-            if !self.sound_flat.contains(flat) && !self.findings.is_wrong(flat) {
+            if !self.sound_flat.contains_key(flat) && !self.findings.is_wrong(flat) {
                 let finding = Finding::new(Kind::NotHeld, Subject::FlatBottle, flat.clone());
                 let from = ObjectKey::blob(&need.image, &bottle.digest);
                 self.findings.push(finding.remedied_by(Remedy::Copy { from, to: flat.clone() }));

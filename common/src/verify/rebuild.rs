@@ -5,20 +5,18 @@ use std::collections::BTreeMap;
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use serde::Serialize;
 
-use crate::bottle::{BottleTag, Digest, ImagePath, ImageTag, KeyKind, ObjectKey};
-use crate::manifest::{self, BottleRecord, Image, IndexRecord, Manifest, ManifestError, State};
+use crate::bottle::{ImagePath, KeyKind, ObjectKey};
+use crate::manifest::{self, Manifest, ManifestError};
 use crate::message::Message;
 use crate::publication::Scope;
 use crate::queue::QueueError;
-use crate::registry::{Described, ImageIndex, LARGEST_INDEX};
 use crate::run::{Count, RunId};
-use crate::store::{Condition, ObjectMeta, SUPERSEDED, StoreError, Tags, Version, superseded_at};
+use crate::store::{Condition, StoreError, Version};
 
-use super::checksum::Compared;
-use super::finding::{Content, Finding, Kind, Subject};
-use super::naming::{self, RefName};
+use super::finding::{Finding, Repair};
+use super::remains::{Beside, There};
 use super::report::{Checksums, Repaired};
-use super::{Depth, Repair, Stage, Verifier, VerifyError, manifest_key, refused};
+use super::{Depth, Stage, Verifier, VerifyError, manifest_key, refused};
 
 /// What a rebuilt manifest holds.
 #[derive(Debug, Clone, Serialize)]
@@ -27,7 +25,7 @@ pub struct Rebuilt {
     pub was: Was,
     /// Where the damaged one is kept.
     pub kept: Option<ObjectKey>,
-    /// Images with bottles.
+    /// Images.
     pub images: usize,
     /// Image indexes in place.
     pub indexes: usize,
@@ -91,52 +89,9 @@ pub enum RebuildError {
     Queue(QueueError),
 }
 
-/// What is there of one image.
-#[derive(Default)]
-struct There {
-    indexes: Vec<(ImageTag, ObjectMeta)>,
-    bottles: BTreeMap<Digest, ObjectMeta>,
-}
-
-/// What is there besides images.
-#[derive(Default)]
-pub(super) struct Beside {
-    /// Flat copies, of bottles and indexes, with their sizes.
-    pub(super) flat: BTreeMap<ObjectKey, u64>,
-    /// API files.
-    pub(super) api: Vec<ObjectKey>,
-}
-
-/// What the index of a bottle says of it.
-struct Named {
-    image_tag: ImageTag,
-    size: Option<u64>,
-    refs: Vec<RefName>,
-}
-
-/// A bottle that is there, and what is known of it.
-struct Taken<'a> {
-    path: &'a ImagePath,
-    image: &'a Image,
-    digest: Digest,
-    meta: &'a ObjectMeta,
-    /// What an image index says of it.
-    named: Option<&'a Named>,
-}
-
-/// What came of one image.
-#[derive(Default)]
-struct Made {
-    image: Option<(ImagePath, Image)>,
-    left_out: Vec<Finding>,
-    /// Damaged bottles that are asked for again.
-    damaged: Vec<Message>,
-    checksums: Checksums,
-}
-
 impl Verifier {
-    /// Makes the manifest anew, if there is none that can be read. With
-    /// [`Depth::Bytes`] every bottle is hashed before it is taken to be held.
+    /// Makes the manifest anew, if there is none that can be read. Unless sizes are to
+    /// do, every bottle is hashed before it is taken to be held.
     pub async fn rebuild(&self) -> Result<Rebuilt, RebuildError> {
         let now = self.clock.now();
         let run = RunId::new(now);
@@ -241,135 +196,6 @@ impl Verifier {
         Ok((images, beside))
     }
 
-    /// Makes one image from its indexes and bottles.
-    async fn image(
-        &self,
-        path: ImagePath,
-        there: There,
-        beside: &Beside,
-        run: &RunId,
-    ) -> Result<Made, StoreError> {
-        let There { mut indexes, bottles } = there;
-        let mut left_out = Vec::new();
-        let mut records = BTreeMap::new();
-        let mut named: BTreeMap<Digest, Named> = BTreeMap::new();
-        let mut title = None;
-        // Of two that name a bottle the newer one counts.
-        indexes.sort_by_key(|(_, meta)| meta.modified);
-        for (tag, meta) in indexes {
-            let index = match self.parsed(&meta).await? {
-                Ok(index) => index,
-                Err(why) => {
-                    let mut finding = Finding::new(Kind::Unreadable, Subject::Index, meta.key).saying(why);
-                    finding.found = Some(Content::of_size(meta.size));
-                    left_out.push(finding);
-                    continue;
-                }
-            };
-            let described = index.described();
-            title = described.title.clone().or(title);
-            note_named(&mut named, &tag, described);
-            let flat = match ObjectKey::flat_index(&path, &tag).filter(|key| beside.flat.contains_key(key)) {
-                Some(key) => self.patient(|| self.hash(&key)).await?,
-                None => None,
-            };
-            let sha256 = Digest::of(index.bytes());
-            records
-                .insert(tag, IndexRecord { sha256, staged: None, awaits: Vec::new(), added_at: None, flat });
-        }
-        let named_by = naming::formula(&path, title.as_deref()).ok().zip(naming::origin(&path).ok());
-        let Some((formula, origin)) = named_by else {
-            left_out.extend(bottles.into_values().map(unnamed));
-            return Ok(Made { left_out, ..Made::default() });
-        };
-        let mut image = Image { formula, origin, indexes: records, bottles: BTreeMap::new() };
-        let mut made = Made { left_out, ..Made::default() };
-        for (digest, meta) in bottles {
-            let taken = Taken { path: &path, image: &image, digest, meta: &meta, named: named.get(&digest) };
-            if let Some(record) = self.bottle(&taken, beside, run, &mut made).await? {
-                image.bottles.insert(digest, record);
-            }
-        }
-        let is_empty = image.bottles.is_empty() && image.indexes.is_empty();
-        made.image = (!is_empty).then_some((path, image));
-        Ok(made)
-    }
-
-    /// The record of one bottle, or it is left out.
-    async fn bottle(
-        &self,
-        bottle: &Taken<'_>,
-        beside: &Beside,
-        run: &RunId,
-        made: &mut Made,
-    ) -> Result<Option<BottleRecord>, StoreError> {
-        let Taken { path, image, meta, named, .. } = bottle;
-        let mut record = match (named, naming::may_do_without_index(path)) {
-            (Some(named), _) => record(named.image_tag.clone(), named.tags(), meta, run),
-            (None, true) => record(naming::pinned().map_err(refused)?, Vec::new(), meta, run),
-            (None, false) => {
-                made.left_out.push(bottle.left_out(Kind::Extra).saying("no image index names it"));
-                return Ok(None);
-            }
-        };
-        if meta.size == 0 || named.and_then(|named| named.size).is_some_and(|size| size != meta.size) {
-            made.left_out.push(bottle.left_out(Kind::WrongSize));
-            return Ok(None);
-        }
-        if self.settings.depth != Depth::Sizes && !self.is_right(bottle, &record, made).await? {
-            return Ok(None);
-        }
-        let tags = self.patient(|| self.store.tags(&meta.key)).await?;
-        record.superseded_at = is_superseded(&tags).then(|| superseded_at(&tags).unwrap_or(meta.modified));
-        record.dropped_at = record.superseded_at;
-        if let Some(named) = named.filter(|_| naming::is_core(path)) {
-            let flat = named.refs.iter().filter_map(|name| name.flat_key(&image.formula).ok());
-            record.flat = flat.filter(|key| beside.flat.get(key) == Some(&meta.size)).collect();
-        }
-        Ok(Some(record))
-    }
-
-    /// Whether a bottle has the bytes that its key promises.
-    async fn is_right(
-        &self,
-        bottle: &Taken<'_>,
-        record: &BottleRecord,
-        made: &mut Made,
-    ) -> Result<bool, StoreError> {
-        let meta = bottle.meta;
-        let compared = self.compare(&meta.key, bottle.digest, meta.size).await?;
-        made.checksums.of.add(meta.size);
-        made.checksums.add(&compared, meta.size);
-        let mut finding = match compared {
-            Compared::Right(_) => return Ok(true),
-            Compared::Gone => return Ok(false),
-            Compared::Wrong(_, found) => {
-                Finding { found: Some(found), ..bottle.left_out(Kind::WrongChecksum) }
-            }
-            Compared::Unreadable(why) => bottle.left_out(Kind::Unreadable).saying(why),
-        };
-        if naming::is_of_file_host(bottle.path) {
-            let why = "where its file is was lost with the manifest: once it is removed, a plan fetches it";
-            finding.repair = Some(Repair::Nothing { why: why.to_owned() });
-        } else {
-            made.damaged.push(bottle.message(record));
-        }
-        made.left_out.push(finding);
-        Ok(false)
-    }
-
-    /// An index, or why it can't be used.
-    async fn parsed(&self, meta: &ObjectMeta) -> Result<Result<ImageIndex, String>, StoreError> {
-        if meta.size > LARGEST_INDEX as u64 {
-            return Ok(Err("it is larger than an index can be".to_owned()));
-        }
-        Ok(match self.patient(|| self.store.get(&meta.key)).await {
-            Ok(Some(object)) => ImageIndex::parse(object.body),
-            Ok(None) => Err("it went away meanwhile".to_owned()),
-            Err(error) => Err(self.tolerate(error)?),
-        })
-    }
-
     /// Keeps a damaged manifest for someone to look at.
     async fn keep(&self, body: bytes::Bytes) -> Result<ObjectKey, StoreError> {
         let name = format!("manifest-damaged-{}.jsonl.zst", self.clock.now().strftime("%Y%m%dT%H%M%S%3fZ"));
@@ -403,80 +229,5 @@ impl Verifier {
             }
         }
         Ok(Some(repaired))
-    }
-}
-
-fn is_superseded(tags: &Tags) -> bool {
-    tags.get(SUPERSEDED.0).map(String::as_str) == Some(SUPERSEDED.1)
-}
-
-fn note_named(named: &mut BTreeMap<Digest, Named>, tag: &ImageTag, described: Described) {
-    let mut own: BTreeMap<Digest, Named> = BTreeMap::new();
-    for entry in described.entries {
-        let known = own.entry(entry.digest).or_insert_with(|| Named {
-            image_tag: tag.clone(),
-            size: entry.size,
-            refs: Vec::new(),
-        });
-        known.refs.extend(entry.ref_name.as_deref().and_then(RefName::parse));
-    }
-    named.extend(own);
-}
-
-fn record(image_tag: ImageTag, tags: Vec<BottleTag>, meta: &ObjectMeta, run: &RunId) -> BottleRecord {
-    BottleRecord {
-        image_tag,
-        tags,
-        size: meta.size,
-        run: run.clone(),
-        at: meta.modified,
-        state: State::Held,
-        file: None,
-        added_at: None,
-        missing_at: None,
-        dropped_at: None,
-        superseded_at: None,
-        flat: Vec::new(),
-    }
-}
-
-impl Named {
-    fn tags(&self) -> Vec<BottleTag> {
-        self.refs.iter().map(|name| name.tag.clone()).collect()
-    }
-}
-
-/// A bottle whose image can't be named.
-fn unnamed(meta: ObjectMeta) -> Finding {
-    let mut finding = Finding::new(Kind::Extra, Subject::Bottle, meta.key);
-    finding.found = Some(Content::of_size(meta.size));
-    finding.saying("its path names no formula")
-}
-
-impl Taken<'_> {
-    fn left_out(&self, kind: Kind) -> Finding {
-        let expected = Content { size: self.named.and_then(|named| named.size), sha256: Some(self.digest) };
-        let finding = Finding::new(kind, Subject::Bottle, self.meta.key.clone());
-        let mut finding = finding.comparing(expected, Some(Content::of_size(self.meta.size)));
-        finding.formula = Some(self.image.formula.clone());
-        finding.image_tag = self.named.map(|named| named.image_tag.clone());
-        finding.tags = self.named.map(Named::tags).unwrap_or_default();
-        finding
-    }
-
-    fn message(&self, record: &BottleRecord) -> Message {
-        Message {
-            run: record.run.clone(),
-            formula: self.image.formula.clone(),
-            origin: self.image.origin.clone(),
-            image: self.path.clone(),
-            image_tag: record.image_tag.clone(),
-            tags: record.tags.clone(),
-            digest: self.digest,
-            size: record.size,
-            copy_from: None,
-            file: None,
-            replace: true,
-        }
     }
 }

@@ -13,7 +13,7 @@ use crate::store::StoreError;
 
 use super::Verifier;
 use super::published::{api_path, needs_of};
-use super::rebuild::Beside;
+use super::remains::Beside;
 
 /// Where the sets are.
 const SETS: &str = "_sync/api/sets/";

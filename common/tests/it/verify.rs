@@ -403,6 +403,37 @@ async fn a_flat_copy_is_compared_as_its_bottle_is() {
     let report = fixture.verify(Depth::Sizes).await;
     let expected = (Kind::WrongChecksum, Subject::FlatIndex, "tool/manifests/1.0".to_owned());
     assert_eq!(found(&report), [expected]);
+
+    // A settle copies a newer index before the manifest says so.
+    fixture.overwrite("tool/manifests/1.0", &index).await;
+    fixture
+        .change_manifest(|manifest| {
+            let image = manifest.images.values_mut().next().unwrap();
+            image.indexes.values_mut().next().unwrap().flat = Some(Digest::of(b"the former"));
+        })
+        .await;
+    assert!(fixture.verify(Depth::Sizes).await.findings.is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_flat_name_is_that_of_the_bottle_that_got_it_last() {
+    let fixture = mirrored(tool()).await;
+    let flat: ObjectKey = "tool-1.0.all.bottle.tar.gz".parse().unwrap();
+    let keys = ["x86_64_linux", "arm64_tahoe"].map(|tag| fixture.key_of(tag).parse::<ObjectKey>().unwrap());
+    for key in &keys {
+        fixture.store.copy(key, &flat).await.unwrap();
+        fixture
+            .change_manifest(|manifest| {
+                for (digest, record) in &mut manifest.images.values_mut().next().unwrap().bottles {
+                    record.flat = vec![flat.clone()];
+                    record.dropped_at = (Some(*digest) != key.blob_digest()).then_some(Timestamp::UNIX_EPOCH);
+                }
+            })
+            .await;
+        let report = fixture.verify(Depth::Bytes).await;
+        assert!(report.findings.is_empty(), "{:#?}", report.findings);
+        assert_eq!(report.checksums.unwrap().flat_bottles, 1);
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

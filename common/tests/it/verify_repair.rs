@@ -255,3 +255,50 @@ async fn what_a_repair_can_not_do_is_said() {
     assert!(matches!(only(&report).repair, Some(Repair::Nothing { .. })), "{report:#?}");
     assert_eq!((report.repair.unwrap().left, fixture.queued(Lane::Small).await), (1, 0));
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_damaged_bottle_whose_repair_was_lost_is_fetched_by_the_next_plan() {
+    let mut fixture = mirrored(tool()).await;
+    let key = fixture.tool_key("x86_64_linux");
+    let whole = fixture.object(&key).await.unwrap();
+    fixture.overwrite(&key, &altered(&whole)).await;
+    let verifier = fixture.verifier(Depth::Bytes);
+    let mut report = verifier.verify().await.unwrap();
+    verifier.repair(&mut report).await.unwrap();
+    fixture.settle().await;
+    fixture.lose_messages().await;
+    // It looks right by its size, and so nobody would fetch it but for what is known.
+    fixture.settle().await;
+    assert_eq!(fixture.sync().await.1.fetched.bottles, 1);
+    assert!(fixture.object(&key).await.unwrap() == whole);
+    assert!(fixture.manifest().await.images.values().all(|image| image.damaged.is_empty()));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_repair_that_is_reported_before_the_loss_is_no_loss() {
+    let fixture = mirrored(tool()).await;
+    let key = fixture.tool_key("x86_64_linux");
+    let whole = fixture.object(&key).await.unwrap();
+    fixture.overwrite(&key, &altered(&whole)).await;
+    let verifier = fixture.verifier(Depth::Bytes);
+    let mut report = verifier.verify().await.unwrap();
+    verifier.repair(&mut report).await.unwrap();
+    // The operator's receipt is read last of all.
+    let receipts = fixture.store.list("_sync/receipts/", None, 9).await.unwrap();
+    let late: Vec<_> = futures_util::future::join_all(receipts.iter().map(|meta| fixture.store.get(&meta.key)))
+        .await
+        .into_iter()
+        .map(|object| object.unwrap().unwrap().body)
+        .collect();
+    for meta in &receipts {
+        fixture.remove(meta.key.as_str()).await;
+    }
+    fixture.drain().await;
+    fixture.settle().await;
+    for (meta, body) in receipts.iter().zip(late) {
+        fixture.store.put(&meta.key, body.into(), common::store::Condition::Always).await.unwrap();
+    }
+    fixture.settle().await;
+    assert!(fixture.verify(Depth::Bytes).await.sound);
+    assert_eq!(fixture.manifest().await.tally(None).queued.bottles, 0);
+}
