@@ -113,7 +113,7 @@ impl Producer {
         let answer = match serde_json::from_value(event).map_err(ProducerError::Event)? {
             Event::Plan(request) => {
                 let is_dry = request.dry_run;
-                let outcome = self.plan(request, deadline).await;
+                let outcome = self.plan(*request, deadline).await;
                 // One that will be gone on with by the next try is no news yet.
                 if let Err(error) = &outcome
                     && !is_dry

@@ -45,7 +45,7 @@ fn contract() -> Value {
         .chain(REASONS.iter().map(|(_, name)| *name))
         .collect();
     let whole = PlanRequest { whole: true, ..PlanRequest::default() };
-    let plan = event(json!({ "action": "plan", "whole": true }), &Event::Plan(whole));
+    let plan = event(json!({ "action": "plan", "whole": true }), &Event::Plan(Box::new(whole)));
     let settle = event(json!({ "action": "settle" }), &Event::Settle(SettleRequest::default()));
     json!({
         "about": "Made from the code: UPDATE_README=1 cargo test --workspace --test it contract",

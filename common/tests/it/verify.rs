@@ -419,7 +419,7 @@ async fn a_flat_copy_is_compared_as_its_bottle_is() {
 async fn a_flat_name_is_that_of_the_bottle_that_got_it_last() {
     let fixture = mirrored(tool()).await;
     let flat: ObjectKey = "tool-1.0.all.bottle.tar.gz".parse().unwrap();
-    let keys = ["x86_64_linux", "arm64_tahoe"].map(|tag| fixture.key_of(tag).parse::<ObjectKey>().unwrap());
+    let keys = ["x86_64_linux", "arm64_tahoe"].map(|tag| fixture.tool_key(tag).parse::<ObjectKey>().unwrap());
     for key in &keys {
         fixture.store.copy(key, &flat).await.unwrap();
         fixture
