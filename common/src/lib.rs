@@ -10,6 +10,8 @@
 //! The outside world is reached through two ports, [`queue`] and [`store`], and
 //! one client, [`registry`]. Every deployable runs this same code.
 
+#[cfg(feature = "local")]
+pub mod airgap;
 pub mod aws;
 pub mod bottle;
 pub mod catalogue;

@@ -25,7 +25,7 @@ pub const PART_SIZE: u64 = 8 << 20;
 
 /// S3 takes no more parts than this for one object.
 /// <https://docs.aws.amazon.com/AmazonS3/latest/userguide/qfacts.html>
-const MOST_PARTS: u64 = 10_000;
+pub(crate) const MOST_PARTS: u64 = 10_000;
 
 /// How many parts of one bottle are on their way at once. One stream from a
 /// CDN rarely fills a link, and many are impolite.

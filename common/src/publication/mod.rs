@@ -66,7 +66,7 @@ pub struct Published {
 }
 
 /// So many sets wait at most.
-const MOST_STAGED: usize = 3;
+pub(crate) const MOST_STAGED: usize = 3;
 
 impl Publication {
     /// Takes note of a set that was staged. With too many of them the one before it

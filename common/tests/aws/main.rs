@@ -11,6 +11,8 @@ const SEEDS: u64 = 1;
 /// Up to which call of each operation fails.
 const NTHS: u64 = 1;
 
+#[path = "../it/airgap.rs"]
+mod airgap;
 #[path = "../it/batches.rs"]
 mod batches;
 #[path = "../it/bytes.rs"]

@@ -11,6 +11,7 @@ const SEEDS: u64 = 6;
 /// Up to which call of each operation fails.
 const NTHS: u64 = 3;
 
+mod airgap;
 mod batches;
 mod bytes;
 mod contract;

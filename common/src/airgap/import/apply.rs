@@ -1,0 +1,231 @@
+//! One change of the manifest, and then settle.
+
+use std::collections::{BTreeMap, HashSet};
+
+use jiff::Timestamp;
+
+use crate::airgap::ImportError;
+use crate::airgap::bundle::{ListedBottle, ListedImage, ListedSet};
+use crate::bottle::{Digest, ObjectKey};
+use crate::manifest::{self, BottleRecord, Image, IndexRecord, Manifest, ManifestError, OpenRun, State};
+use crate::message::Message;
+use crate::publication::{MOST_STAGED, Staged};
+use crate::receipt::{Entry, Outcome};
+use crate::run::{Count, RunId, RunRecord};
+
+use super::Importer;
+use super::receive::Received;
+
+/// What a bundle changes.
+pub(super) struct Change {
+    pub(super) run: RunId,
+    pub(super) is_newer: bool,
+    pub(super) received: Received,
+}
+
+impl Importer {
+    /// Takes note of what came, and publishes it; the manifest as it is then, and how
+    /// many indexes were put in place.
+    pub(super) async fn publish(&self, change: &Change) -> Result<(Manifest, usize), ImportError> {
+        self.record(change).await?;
+        let mut indexes = 0;
+        let mut unused = Vec::new();
+        // More sets than may wait come one after the other: settle makes room for them.
+        let mut sets = change.received.listing.sets.as_slice();
+        loop {
+            let (some, others) = sets.split_at(sets.len().min(MOST_STAGED));
+            unused.extend(self.change(change, some).await?);
+            indexes += self.settler.settle().await?.indexes;
+            sets = others;
+            if sets.is_empty() {
+                break;
+            }
+        }
+        let (manifest, _) = manifest::load(self.store()).await?;
+        let indexes_left = manifest.images.values().flat_map(|image| image.indexes.values());
+        let awaited: HashSet<&ObjectKey> = indexes_left.filter_map(|index| index.staged.as_ref()).collect();
+        unused.retain(|key| !awaited.contains(key));
+        if let Err(error) = self.store().delete(&unused).await {
+            tracing::warn!(%error, objects = unused.len(), "could not be removed: they go with the run's record");
+        }
+        Ok((manifest, indexes))
+    }
+
+    /// Has the import appear among the mirror's runs.
+    async fn record(&self, change: &Change) -> Result<(), ImportError> {
+        let mut record = RunRecord::begin(change.run.clone(), self.settler.clock.now());
+        record.planned = true;
+        record.formulae = change.received.listing.images.len() as u64;
+        record.small = change.received.total();
+        Ok(record.save(self.store()).await?)
+    }
+
+    /// Changes the manifest; again from the read if someone else did meanwhile. The
+    /// staged indexes that are not needed.
+    async fn change(&self, change: &Change, sets: &[ListedSet]) -> Result<Vec<ObjectKey>, ImportError> {
+        loop {
+            let (mut manifest, version) = manifest::load(self.store()).await?;
+            let now = self.settler.clock.now();
+            let unused = change.apply(&mut manifest, now);
+            stage(&mut manifest, sets);
+            match manifest::save(self.store(), &manifest, version.as_ref()).await {
+                Ok(_) => return Ok(unused),
+                Err(ManifestError::Conflict) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+}
+
+impl Change {
+    /// Takes note of bottles and indexes; the staged indexes that are not needed.
+    fn apply(&self, manifest: &mut Manifest, now: Timestamp) -> Vec<ObjectKey> {
+        let at = manifest.tick(now);
+        let mut unused = Vec::new();
+        for listed in &self.received.listing.images {
+            let image = manifest.images.get(&listed.path);
+            if image.is_none() && listed.indexes.is_empty() && !listed.brings_bottles() {
+                continue;
+            }
+            for (digest, bottle) in &listed.bottles {
+                self.note(manifest, listed, digest, bottle, at);
+            }
+            self.place(manifest, listed, &mut unused);
+        }
+        manifest.runs.entry(self.run.clone()).or_insert(OpenRun {
+            planning: false,
+            remaining: 0,
+            progress_at: now,
+            lost: 0,
+            stalled: false,
+        });
+        unused
+    }
+
+    fn note(
+        &self,
+        manifest: &mut Manifest,
+        listed: &ListedImage,
+        digest: &Digest,
+        bottle: &ListedBottle,
+        at: Timestamp,
+    ) {
+        let state = manifest.bottle(&listed.path, digest).map(|record| &record.state);
+        let was_held = state == Some(&State::Held);
+        let outcome = match &bottle.dead {
+            None if bottle.carried && !was_held => Some(Outcome::Held),
+            Some(failure) if self.is_newer && !was_held => Some(Outcome::Dead(failure.clone())),
+            _ => None,
+        };
+        if let Some(outcome) = outcome {
+            manifest.fold(&Entry { message: self.message(listed, digest, bottle), at, outcome });
+        }
+        let image = manifest.images.get_mut(&listed.path);
+        let Some(record) = image.and_then(|image| image.bottles.get_mut(digest)) else { return };
+        if record.state != State::Held {
+            return;
+        }
+        if !was_held {
+            record.added_at = Some(at);
+        }
+        if self.is_newer || !was_held {
+            record.dropped_at = bottle.dropped_at;
+            record.image_tag = bottle.image_tag.clone();
+            record.tags.clone_from(&bottle.tags);
+        }
+    }
+
+    fn message(&self, listed: &ListedImage, digest: &Digest, bottle: &ListedBottle) -> Message {
+        Message {
+            run: self.run.clone(),
+            formula: listed.formula.clone(),
+            origin: listed.origin.clone(),
+            image: listed.path.clone(),
+            image_tag: bottle.image_tag.clone(),
+            tags: bottle.tags.clone(),
+            digest: *digest,
+            size: bottle.size,
+            copy_from: None,
+            file: bottle.file.clone(),
+            replace: false,
+        }
+    }
+
+    /// Has the indexes that came wait for their bottles.
+    fn place(&self, manifest: &mut Manifest, listed: &ListedImage, unused: &mut Vec<ObjectKey>) {
+        if listed.indexes.is_empty() {
+            return;
+        }
+        let image = manifest.images.entry(listed.path.clone()).or_insert_with(|| Image {
+            formula: listed.formula.clone(),
+            origin: listed.origin.clone(),
+            indexes: BTreeMap::new(),
+            bottles: BTreeMap::new(),
+        });
+        for tag in listed.indexes.keys() {
+            let Some(index) = self.received.indexes.get(&ObjectKey::index(&listed.path, tag)) else {
+                continue;
+            };
+            let known = image.indexes.get(tag);
+            let is_in_place =
+                known.is_some_and(|known| known.staged.is_none() && known.sha256 == index.sha256);
+            // An older bundle takes nothing back.
+            if is_in_place || (!self.is_newer && known.is_some()) {
+                unused.push(index.staged.clone());
+                continue;
+            }
+            // What the other mirror holds and names; but for what it has dropped and
+            // this one lets go of.
+            let awaits = index.names.iter().filter(|digest| {
+                let bottle = listed.bottles.get(digest).filter(|bottle| bottle.dead.is_none());
+                bottle.is_some_and(|bottle| bottle.dropped_at.is_none() || is_held(image.bottles.get(digest)))
+            });
+            let record = IndexRecord {
+                sha256: index.sha256,
+                staged: Some(index.staged.clone()),
+                awaits: awaits.copied().collect(),
+                added_at: None,
+                flat: known.and_then(|known| known.flat),
+            };
+            image.indexes.insert(tag.clone(), record);
+        }
+    }
+
+    /// Bottles that the other mirror held, and still wants, and that are not here.
+    pub(super) fn missing(&self, manifest: &Manifest) -> Count {
+        let mut missing = Count::default();
+        for listed in &self.received.listing.images {
+            for (digest, bottle) in &listed.bottles {
+                let is_wanted = bottle.dead.is_none() && bottle.dropped_at.is_none();
+                if is_wanted && !is_held(manifest.bottle(&listed.path, digest)) {
+                    missing.add(bottle.size);
+                }
+            }
+        }
+        missing
+    }
+}
+
+/// Has API files wait for what they need.
+fn stage(manifest: &mut Manifest, sets: &[ListedSet]) {
+    for set in sets {
+        let publication = &mut manifest.publication;
+        let scopes = set.scopes.iter().filter(|scope| publication.awaits(scope, &set.run));
+        let scopes: Vec<_> = scopes.cloned().collect();
+        if !scopes.is_empty() {
+            let (run, despite_dead) = (set.run.clone(), set.despite_dead.clone());
+            publication.stage(Staged { run, at: set.at, scopes, despite_dead });
+        }
+    }
+}
+
+impl ListedImage {
+    /// Whether the mirror learns of one of its bottles.
+    fn brings_bottles(&self) -> bool {
+        self.bottles.values().any(|bottle| bottle.carried || bottle.dead.is_some())
+    }
+}
+
+fn is_held(record: Option<&BottleRecord>) -> bool {
+    record.is_some_and(|record| record.state == State::Held)
+}
