@@ -6,6 +6,7 @@ use std::process::ExitCode;
 
 use clap::error::ErrorKind;
 use clap::{Args, CommandFactory, Parser, Subcommand};
+use common::airgap::Since;
 use common::bottle::BottleTag;
 use common::clock::Grace;
 use common::config;
@@ -53,6 +54,10 @@ pub(crate) enum Command {
     Run(RunOptions),
     /// Show what a mirror holds, its last run, its queues and its dead letters
     Status(StatusOptions),
+    /// Write what is new in a mirror into a bundle, to be carried across an air gap
+    Export(ExportOptions),
+    /// Apply a bundle to the mirror behind the gap
+    Import(ImportOptions),
     /// Look at the bottles that were given up on, send them back, or throw them away
     DeadLetters(DeadLettersOptions),
     /// Show which API files clients read and which wait; publish them all the same, or put the
@@ -307,6 +312,53 @@ pub(crate) struct StatusOptions {
 
     #[command(flatten)]
     pub(crate) service: ServiceOptions,
+}
+
+#[derive(Args)]
+pub(crate) struct ExportOptions {
+    /// The mirror: a folder, `s3://BUCKET` or `s3://BUCKET/PREFIX`
+    #[arg(long, value_name = "PLACE")]
+    pub(crate) from: Destination,
+
+    /// Carry what became new after this: `start`, a date (2026-11-01), a time
+    /// (2026-11-01T06:00:00Z), or a run
+    #[arg(long, value_name = "RUN|DATE", default_value = "start")]
+    pub(crate) since: Since,
+
+    /// The bundle: a file that ends in .tar.zst; or a folder, with a slash at its end
+    #[arg(long, value_name = "FILE|DIR")]
+    pub(crate) to: PathBuf,
+
+    /// Cut it into volumes of at most this size, in a folder
+    #[arg(long, value_name = "SIZE", value_parser = volume)]
+    pub(crate) split: Option<ByteSize>,
+
+    /// Print one JSON object at the end, and no progress
+    #[arg(long)]
+    pub(crate) json: bool,
+
+    /// A store that speaks as S3 does
+    #[arg(long, value_name = "URL", env = config::S3_ENDPOINT.name)]
+    pub(crate) s3_endpoint: Option<Url>,
+}
+
+#[derive(Args)]
+pub(crate) struct ImportOptions {
+    /// The bundle: a file, or the folder of its volumes
+    #[arg(value_name = "FILE|DIR")]
+    pub(crate) bundle: PathBuf,
+
+    /// Go once more through a bundle that was imported before, for bottles that
+    /// have been lost or damaged since
+    #[arg(long)]
+    pub(crate) again: bool,
+
+    /// Print one JSON object at the end, and no progress
+    #[arg(long)]
+    pub(crate) json: bool,
+
+    #[command(flatten)]
+    pub(crate) place: PlaceOptions,
 }
 
 #[derive(Args)]
@@ -589,6 +641,17 @@ fn memory(text: &str) -> Result<ByteSize, String> {
     Ok(size)
 }
 
+/// Smaller volumes would be headers more than anything else.
+const LEAST_VOLUME: u64 = 64 << 10;
+
+fn volume(text: &str) -> Result<ByteSize, String> {
+    let size: ByteSize = text.parse().map_err(|error| format!("{error}"))?;
+    if size.0 < LEAST_VOLUME {
+        return Err(format!("at least {}KiB are needed", LEAST_VOLUME >> 10));
+    }
+    Ok(size)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -605,6 +668,7 @@ mod tests {
             include_str!("../../README.md"),
             include_str!("../../docs/architecture.md"),
             include_str!("../../docs/serving.md"),
+            include_str!("../../docs/air-gap.md"),
         ] {
             for line in document.lines().filter(|line| line.starts_with("bottles ")) {
                 let parsed = Cli::try_parse_from(line.split_whitespace());

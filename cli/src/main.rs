@@ -1,5 +1,6 @@
 //! `bottles`: the operator's command of a Homebrew bottle mirror.
 
+mod airgap;
 mod args;
 mod dead_letters;
 mod demo;
@@ -52,6 +53,8 @@ async fn run(invocation: Invocation) -> anyhow::Result<Exit> {
         Command::Sync(options) => sync::run(options).await,
         Command::Run(options) => run::run(options).await,
         Command::Status(options) => status::run(options).await,
+        Command::Export(options) => airgap::export(options).await,
+        Command::Import(options) => airgap::import(options).await,
         Command::DeadLetters(options) => dead_letters::run(options).await,
         Command::Publish(options) => publish::run(options).await,
         Command::Retire(options) => retire::run(options).await,

@@ -216,6 +216,42 @@ pub(crate) async fn while_importing<T>(
     done
 }
 
+/// Runs an export or an import across an air gap, and shows how far it is.
+pub(crate) async fn while_carrying<T>(
+    progress: &common::airgap::Progress,
+    quiet: bool,
+    work: impl Future<Output = T>,
+) -> T {
+    let terminal = io::stderr().is_terminal();
+    let all = MultiProgress::with_draw_target(ProgressDrawTarget::stderr());
+    let bar = if quiet || !terminal { ProgressBar::hidden() } else { all.add(ProgressBar::new(0)) };
+    show_above(Some(all));
+    bar.set_style(
+        ProgressStyle::with_template("[{bar:28}] {bytes}/{total_bytes}  {bytes_per_sec}  {eta} left")
+            .unwrap_or_else(|_| ProgressStyle::default_bar())
+            .progress_chars("=> "),
+    );
+    let mut tick = tokio::time::interval(Duration::from_millis(200));
+    let mut next = Instant::now() + LINE_EVERY;
+    tokio::pin!(work);
+    let done = loop {
+        tokio::select! {
+            done = &mut work => break done,
+            _ = tick.tick() => {}
+        }
+        let (done, total) = progress.now();
+        bar.set_length(total);
+        bar.set_position(done);
+        if !quiet && !terminal && total > 0 && Instant::now() >= next {
+            next = Instant::now() + LINE_EVERY;
+            let _ = writeln!(io::stderr(), "{} of {}", ByteSize(done), ByteSize(total));
+        }
+    };
+    bar.finish_and_clear();
+    show_above(None);
+    done
+}
+
 /// Log lines appear above these bars from now on.
 fn show_above(bars: Option<MultiProgress>) {
     *BARS.lock().unwrap_or_else(PoisonError::into_inner) = bars;

@@ -24,3 +24,14 @@ pub(crate) fn on_signals() -> anyhow::Result<CancellationToken> {
     });
     Ok(token)
 }
+
+/// Waits until it is asked to stop, by SIGINT or SIGTERM.
+pub(crate) async fn asked() -> anyhow::Result<()> {
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut terminate = signal(SignalKind::terminate())?;
+    tokio::select! {
+        _ = interrupt.recv() => {}
+        _ = terminate.recv() => {}
+    }
+    Ok(())
+}

@@ -16,7 +16,7 @@ use crate::args::{PipelineOptions, SelectionOptions, SyncOptions, UpstreamOption
 use crate::output::{self, Exit, Usage, counted, grouped, line};
 use crate::place::{self, Local};
 use crate::progress::{Display, Watched};
-use crate::{plan, progress, stop};
+use crate::{airgap, plan, progress, stop};
 
 /// What a sync came to.
 #[derive(Serialize)]
@@ -59,6 +59,7 @@ pub(crate) async fn run(options: SyncOptions) -> anyhow::Result<Exit> {
         return Err(Usage("name the mirror with --to: a folder, or s3://BUCKET".to_owned()).into());
     };
     let mirror = Local::open(to, &place).await?;
+    airgap::check_not_imported(&mirror, to).await?;
     let cancel = stop::on_signals()?;
     let report = sync(&mirror, &selection, &upstream, &pipeline, &cancel, json).await?;
     if json {

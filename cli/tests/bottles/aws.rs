@@ -99,6 +99,35 @@ fn a_mirror_in_a_bucket_needs_no_queue_service() {
 }
 
 #[test]
+fn a_bucket_is_exported_without_a_queue_and_imported_into_another_place() {
+    let aws = Aws::with(Spec::demo(1));
+    let (from, to) = ("s3://team-bottles/here", "s3://team-bottles/there");
+    aws.run(&["sync", "--to", from]).expect(0);
+    let states = || fs::read_dir(aws.state.path().join("bottles")).unwrap().count();
+    assert_eq!(states(), 1);
+    fs::remove_dir_all(aws.state.path().join("bottles")).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("x.tar.zst");
+    let before = aws.keys("here/");
+    let exported = aws.run(&["export", "--from", from, "--to", file.to_str().unwrap(), "--json"]).expect(0);
+    let new: Vec<_> = aws.keys("here/").into_iter().filter(|key| !before.contains(key)).collect();
+    assert_eq!(new, ["here/_sync/mirror.json"], "an export wrote more than the mirror's name");
+    assert!(!aws.state.path().join("bottles").exists(), "an export made a state folder");
+
+    let imported = aws.run(&["import", file.to_str().unwrap(), "--to", to, "--json"]).expect(0).json();
+    assert_eq!(number(&imported, "/bundles/0/bottles/bottles"), number(&exported.json(), "/bottles/bottles"));
+    assert_eq!(states(), 1);
+    aws.assert_whole("there/", &[]);
+    let indexes = |prefix: &str| -> Vec<_> {
+        let keys = aws.keys(&format!("{prefix}v2/")).into_iter().filter(|key| key.contains("/manifests/"));
+        keys.map(|key| (key[prefix.len()..].to_owned(), aws.object(&key))).collect()
+    };
+    assert!(indexes("there/") == indexes("here/") && !indexes("here/").is_empty());
+    let absent = aws.run(&["export", "--from", "s3://team-bottles/no", "--to", "y.tar.zst"]).expect(2);
+    assert!(absent.stderr.contains("no manifest"), "{absent}");
+}
+
+#[test]
 fn a_bucket_that_can_not_be_used_is_named_before_anything_is_done() {
     let aws = Aws::with(Spec::uniform(1, 1, 1_000, &["all"]));
     let absent = aws.run(&["sync", "--to", "s3://no-such-bucket"]).expect(1);

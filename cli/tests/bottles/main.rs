@@ -2,6 +2,7 @@
 //! upstream over real HTTP, in folders of its own.
 #![expect(clippy::unwrap_used, reason = "a test that can't go on ends here")]
 
+mod airgap;
 mod aws;
 mod brew;
 mod catalogue;
