@@ -35,9 +35,9 @@ pub(crate) async fn export(options: ExportOptions) -> anyhow::Result<Exit> {
     let target = Target::of(&to, split.is_some()).map_err(of_export)?;
     let place = PlaceOptions { s3_endpoint, ..PlaceOptions::default() };
     let store = open_store(&from, &place).await?;
-    let exporter = Exporter { store, clock: Clock::system(), progress: Progress::default() };
-    let exporting = exporter.export(&since, &target, split.map(|size| size.0));
-    let exporting = progress::while_carrying(&exporter.progress, json, exporting);
+    let source = Exporter { store, clock: Clock::system(), progress: Progress::default() };
+    let exporting = source.export(&since, &target, split.map(|size| size.0));
+    let exporting = progress::while_carrying(&source.progress, json, exporting);
     let exported = tokio::select! {
         exported = exporting => exported.map_err(of_export)?,
         stopped = stop::asked() => {
@@ -67,13 +67,13 @@ pub(crate) async fn import(options: ImportOptions) -> anyhow::Result<Exit> {
         bundles.check_first().map_err(of_import)?;
     }
     let local = Local::open(to, &place).await?;
-    let importer = Importer {
+    let target = Importer {
         settler: local.settler(),
         memory: MemoryBudget::new(MEMORY),
         progress: Progress::default(),
         again,
     };
-    let importing = progress::while_carrying(&importer.progress, json, importer.import(&bundles));
+    let importing = progress::while_carrying(&target.progress, json, target.import(&bundles));
     let imported = tokio::select! {
         imported = importing => imported.map_err(of_import)?,
         stopped = stop::asked() => {

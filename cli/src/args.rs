@@ -413,6 +413,7 @@ pub(crate) struct LetterOptions {
 
 #[derive(Args)]
 #[command(group = clap::ArgGroup::new("order").args(["despite_dead", "rollback", "resume"]))]
+#[expect(clippy::struct_excessive_bools, reason = "each is a switch of its own on the command line")]
 pub(crate) struct PublishOptions {
     /// Publish what waits now, though some of its bottles were given up on
     #[arg(long)]
@@ -499,7 +500,6 @@ pub(crate) struct VerifyOptions {
     pub(crate) concurrency: u16,
 
     /// Print one JSON object, and no progress
-    /// Print one JSON object, with every entry that was skipped, and no progress
     #[arg(long)]
     pub(crate) json: bool,
 
@@ -519,7 +519,7 @@ pub(crate) struct ServeOptions {
     #[arg(value_name = "PLACE")]
     pub(crate) place: Destination,
 
-    /// Where to listen, such as 0.0.0.0:8080 or [::1]:8080; port 0 takes a free one
+    /// Where to listen, such as `0.0.0.0:8080` or `[::1]:8080`; port 0 takes a free one
     #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:8080")]
     pub(crate) listen: SocketAddr,
 

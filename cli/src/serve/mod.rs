@@ -38,7 +38,7 @@ use path::NoKey;
 use range::Asked;
 use site::Site;
 
-const LIMITS: Limits = Limits { request: Duration::from_secs(60), grace: Duration::from_secs(10) };
+const LIMITS: Limits = Limits { request: Duration::from_mins(1), grace: Duration::from_secs(10) };
 
 pub(crate) async fn run(options: ServeOptions) -> anyhow::Result<Exit> {
     let ServeOptions { place, listen, quiet, s3_endpoint } = options;

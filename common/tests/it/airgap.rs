@@ -109,6 +109,7 @@ impl Gap {
     async fn assert_nothing_published(&self, why: &str) {
         let served = picture(&*self.target.store).await;
         assert!(served.keys().all(|key| key.contains("/blobs/")), "{why}: an index was published");
+        assert!(below(&*self.target.store, "api/").await.is_empty(), "{why}: an API file was published");
         let manifest = self.target.manifest().await;
         assert_eq!(manifest, Manifest::default(), "{why}");
         let imports = Imports::load(&*self.target.store).await.unwrap();
@@ -116,9 +117,13 @@ impl Gap {
     }
 
     async fn assert_equal(&self) {
-        let (ours, theirs) = (picture(&*self.target.store).await, picture(&*self.source.store).await);
-        assert_eq!(ours.keys().collect::<Vec<_>>(), theirs.keys().collect::<Vec<_>>());
-        assert!(ours == theirs, "the same keys hold other bytes");
+        for prefix in ["v2/", "api/"] {
+            let (ours, theirs) =
+                (below(&*self.target.store, prefix).await, below(&*self.source.store, prefix).await);
+            assert_eq!(ours.keys().collect::<Vec<_>>(), theirs.keys().collect::<Vec<_>>());
+            assert!(ours == theirs, "the same keys hold other bytes");
+            assert!(!ours.is_empty(), "{prefix} holds nothing");
+        }
         let (target, source) = (self.target.manifest().await, self.source.manifest().await);
         assert_eq!(target.tally(None).held, source.tally(None).held);
         assert_eq!(indexes(&target), indexes(&source));
@@ -129,8 +134,12 @@ impl Gap {
 
 /// All that clients see of bottles, by key.
 async fn picture(store: &dyn Store) -> BTreeMap<String, Digest> {
+    below(store, "v2/").await
+}
+
+async fn below(store: &dyn Store, prefix: &str) -> BTreeMap<String, Digest> {
     let mut seen = BTreeMap::new();
-    for meta in store.list("v2/", None, usize::MAX).await.unwrap() {
+    for meta in store.list(prefix, None, usize::MAX).await.unwrap() {
         let body = store.get(&meta.key).await.unwrap().unwrap().body;
         if let KeyKind::Bottle(digest) = meta.key.kind() {
             assert_eq!(Digest::of(&body), digest, "{} is damaged", meta.key);
@@ -162,8 +171,11 @@ async fn edit(store: &dyn Store, change: impl FnOnce(&mut Manifest)) {
     manifest::save(store, &manifest, version.as_ref()).await.unwrap();
 }
 
+/// A volume's entries: names, and bytes.
+type Entries = Vec<(String, Vec<u8>)>;
+
 /// The entries of a volume, in order.
-fn unpack(path: &Path) -> Vec<(String, Vec<u8>)> {
+fn unpack(path: &Path) -> Entries {
     let mut archive = tar::Archive::new(zstd::Decoder::new(File::open(path).unwrap()).unwrap());
     let read = |entry: std::io::Result<tar::Entry<'_, _>>| {
         let mut entry = entry.unwrap();
@@ -344,7 +356,7 @@ async fn a_bundle_with_anything_wrong_in_it_publishes_nothing() {
 
     let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
     let mut wrong = Vec::new();
-    let mut add = |change: &dyn Fn(&mut Vec<(String, Vec<u8>)>)| {
+    let mut add = |change: &dyn Fn(&mut Entries)| {
         let mut entries = whole.clone();
         change(&mut entries);
         wrong.push(entries);
@@ -359,7 +371,7 @@ async fn a_bundle_with_anything_wrong_in_it_publishes_nothing() {
     add(&|all| all.swap(end, blob));
     add(&|all| all.swap(0, blob));
     add(&|all| {
-        all[listing].1 = text(&all[listing].1).replacen("\"carried\":true", "\"carried\":false", 1).into()
+        all[listing].1 = text(&all[listing].1).replacen("\"carried\":true", "\"carried\":false", 1).into();
     });
     add(&|all| all[end].1 = text(&all[end].1).replace("\"bottles\": 6", "\"bottles\": 7").into());
     // What a bundle never holds.
@@ -418,7 +430,11 @@ async fn volumes_are_no_larger_than_asked_for_and_a_missing_one_is_named() {
     for file in &exported.files {
         assert_eq!(file.bytes, std::fs::metadata(&file.path).unwrap().len());
         let entries = unpack(&file.path);
-        let alone = entries.iter().filter(|(name, _)| !name.ends_with(".json")).count() == 1;
+        let alone = entries
+            .iter()
+            .filter(|(name, _)| Path::new(name).extension().is_none_or(|end| end != "json"))
+            .count()
+            == 1;
         assert!(file.bytes <= MOST || alone, "{} of {} bytes", file.path.display(), file.bytes);
     }
     // What is no volume is passed over.
@@ -543,12 +559,12 @@ async fn an_index_that_is_replaced_while_the_export_goes_on_comes_with_the_next_
     gap.source.testbed.replace(wave(1));
     // After the manifest was read, and before the indexes are.
     let (reached, synced) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
-    let (reaches, waits) = (Arc::clone(&reached), Arc::clone(&synced));
+    let (arrives, waits) = (Arc::clone(&reached), Arc::clone(&synced));
     let meddle = move |key: ObjectKey| -> BoxFuture<'static, Result<(), StoreError>> {
-        let (reaches, waits) = (Arc::clone(&reaches), Arc::clone(&waits));
+        let (arrives, waits) = (Arc::clone(&arrives), Arc::clone(&waits));
         Box::pin(async move {
             if key.as_str() == "_sync/mirror.json" {
-                reaches.notify_one();
+                arrives.notify_one();
                 waits.notified().await;
             }
             Ok(())
@@ -730,8 +746,9 @@ async fn an_index_waits_behind_the_gap_for_a_bottle_that_was_lost_there() {
     gap.assert_equal().await;
 }
 
-/// A set of API files that clients of a mirror read.
-async fn publish(fixture: &Fixture, run: &str, clients: &[&str], scopes: &[Scope], dead: Option<Digest>) {
+/// A set of API files that clients of a mirror read, though it lacks a bottle: one that was
+/// given up on, or that nobody knows of.
+async fn publish(fixture: &Fixture, run: &str, clients: &[&str], scopes: &[Scope], lacking: Option<Digest>) {
     let (store, clients) = (&*fixture.store, clients.iter().map(|tag| tag.parse().unwrap()));
     let clients: Vec<BottleTag> = clients.collect();
     let mut files = BTreeMap::new();
@@ -763,7 +780,11 @@ async fn publish(fixture: &Fixture, run: &str, clients: &[&str], scopes: &[Scope
             })
             .collect(),
     };
-    let needs = manifest.images.iter().map(need).collect();
+    let mut needs: Vec<Need> = manifest.images.iter().map(need).collect();
+    let is_known = |digest: &Digest| manifest.images.values().any(|image| image.bottles.contains_key(digest));
+    if let Some(digest) = lacking.filter(|digest| !is_known(digest)) {
+        needs[0].bottles.push(NeededBottle { digest, clients: vec![0], flat: Vec::new() });
+    }
     let run: common::run::RunId = run.parse().unwrap();
     let at = fixture.clock.now();
     let set = Set { run: run.clone(), at, clients, files, needs };
@@ -773,9 +794,9 @@ async fn publish(fixture: &Fixture, run: &str, clients: &[&str], scopes: &[Scope
         for scope in scopes {
             manifest.publication.published.insert(scope.clone(), Published { run: run.clone(), at });
         }
-        if let Some(digest) = dead {
-            let record =
-                manifest.images.values_mut().find_map(|image| image.bottles.get_mut(&digest)).unwrap();
+        let record = lacking
+            .and_then(|digest| manifest.images.values_mut().find_map(|image| image.bottles.get_mut(&digest)));
+        if let Some(record) = record {
             record.state = State::Dead(Failure::new(Reason::NotFound, "gone", 1, at));
         }
     })
@@ -783,57 +804,54 @@ async fn publish(fixture: &Fixture, run: &str, clients: &[&str], scopes: &[Scope
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn api_files_wait_behind_the_gap_for_those_who_read_them_at_the_source() {
+async fn api_files_are_published_behind_the_gap_to_those_who_read_them_at_the_source() {
     let gap = Gap::new(small()).await;
     let (arm, linux): (BottleTag, BottleTag) =
         ("arm64_tahoe".parse().unwrap(), "x86_64_linux".parse().unwrap());
     let scope = |tag: &BottleTag| Scope::Client(tag.clone());
     let dead: Digest = gap.source.digest_of("uniform-00002", "x86_64_linux").parse().unwrap();
     let clients = ["arm64_tahoe", "x86_64_linux"];
-    publish(&gap.source, "20260101T000000Z-aaaa", &clients, &[scope(&linux), Scope::AllClients], Some(dead))
+    publish(&gap.source, "20990101T000000Z-aaaa", &clients, &[scope(&linux), Scope::AllClients], Some(dead))
         .await;
-    publish(&gap.source, "20260102T000000Z-bbbb", &clients, &[scope(&arm), Scope::NoBottles], None).await;
+    publish(&gap.source, "20990102T000000Z-bbbb", &clients, &[scope(&arm), Scope::NoBottles], None).await;
+    // Both sets have the files that name no bottle; these are carried once.
     let exported = gap.export(Since::Start, "0.tar.zst").await;
-    assert_eq!((exported.api_files, exported.bottles.bottles), (14 - 3, 5));
-    let imported = gap.import("0.tar.zst").await;
-    assert_eq!((imported.api_files, imported.missing.bottles), (14 - 3, 0));
-
+    assert_eq!(exported.bottles.bottles, 5);
+    let names: Vec<String> = unpack(&gap.path("0.tar.zst")).into_iter().map(|(name, _)| name).collect();
+    assert_eq!(names.iter().collect::<BTreeSet<_>>().len(), names.len());
+    assert_eq!(gap.import("0.tar.zst").await.missing.bottles, 0);
     let manifest = gap.target.manifest().await;
-    let staged = &manifest.publication.staged;
-    let seen: Vec<_> = staged.iter().map(|set| (set.run.as_str(), set.scopes.clone())).collect();
-    assert_eq!(
-        seen,
-        [
-            ("20260101T000000Z-aaaa", vec![scope(&linux), Scope::AllClients]),
-            ("20260102T000000Z-bbbb", vec![scope(&arm), Scope::NoBottles]),
-        ]
-    );
-    // The source published it though one bottle is dead; so it may be here.
-    assert_eq!(staged[0].despite_dead, BTreeSet::from([linux.clone()]));
-    assert!(staged[1].despite_dead.is_empty());
+    // The source published it though one bottle is dead; so it is here.
     let records = manifest.images.values().filter_map(|image| image.bottles.get(&dead));
     let states: Vec<_> = records.map(|record| &record.state).collect();
     assert!(matches!(states[..], [State::Dead(_)]), "{states:?}");
-    for staged in staged {
-        let (ours, theirs) = (
-            Set::load(&*gap.target.store, &staged.run).await,
-            Set::load(&*gap.source.store, &staged.run).await,
-        );
-        let ours = ours.unwrap().unwrap();
-        assert_eq!(Some(&ours), theirs.unwrap().as_ref());
-        for file in ours.files.values() {
-            let object = gap.target.store.get(&file_key(&file.sha256).unwrap()).await.unwrap().unwrap();
-            assert_eq!(Digest::of(&object.body), file.sha256);
-        }
-    }
+    assert_same_is_read(&gap).await;
 
-    // What was published before is not carried again.
-    publish(&gap.source, "20260103T000000Z-cccc", &clients, &[scope(&arm)], None).await;
+    // What was published before is not carried again; one bottle of it was never planned.
+    let unplanned = Some(Digest::of(b"never planned"));
+    publish(&gap.source, "20990103T000000Z-cccc", &clients, &[scope(&arm)], unplanned).await;
     let delta = gap.export(after(&exported), "1.tar.zst").await;
     assert_eq!(delta.api_files, 7);
     gap.import("1.tar.zst").await;
-    let manifest = gap.target.manifest().await;
-    assert_eq!(manifest.publication.staged.last().unwrap().scopes, [scope(&arm)]);
+    assert_same_is_read(&gap).await;
+}
+
+/// Each scope reads the same on both sides, and the files are there.
+async fn assert_same_is_read(gap: &Gap) {
+    let (ours, theirs) = (gap.target.manifest().await.publication, gap.source.manifest().await.publication);
+    assert!(ours.staged.is_empty(), "{:?}", ours.staged);
+    let runs = |of: &BTreeMap<Scope, Published>| -> Vec<_> {
+        of.iter().map(|(scope, published)| (scope.clone(), published.run.clone())).collect()
+    };
+    assert_eq!(runs(&ours.published), runs(&theirs.published));
+    for (scope, published) in &theirs.published {
+        let set = Set::load(&*gap.target.store, &published.run).await.unwrap().unwrap();
+        assert_eq!(Set::load(&*gap.source.store, &published.run).await.unwrap().as_ref(), Some(&set));
+        for (path, file) in set.files_of(scope) {
+            let object = gap.target.store.get(&path.key().unwrap()).await.unwrap().unwrap();
+            assert_eq!(Digest::of(&object.body), file.sha256, "{path}");
+        }
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -881,8 +899,6 @@ async fn any_call_may_fail_before_or_after_its_effect_on_both_sides() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_import_that_dies_at_any_write_is_made_again_and_ends_whole() {
     let mut gap = Gap::new(small()).await;
-    let run = "20260101T000000Z-aaaa";
-    publish(&gap.source, run, &["arm64_tahoe"], &[Scope::NoBottles], None).await;
     gap.export(Since::Start, "0.tar.zst").await;
     let sound = Arc::clone(&gap.target.store);
     let mut deaths = 0;

@@ -285,11 +285,12 @@ async fn a_repair_that_is_reported_before_the_loss_is_no_loss() {
     verifier.repair(&mut report).await.unwrap();
     // The operator's receipt is read last of all.
     let receipts = fixture.store.list("_sync/receipts/", None, 9).await.unwrap();
-    let late: Vec<_> = futures_util::future::join_all(receipts.iter().map(|meta| fixture.store.get(&meta.key)))
-        .await
-        .into_iter()
-        .map(|object| object.unwrap().unwrap().body)
-        .collect();
+    let late: Vec<_> =
+        futures_util::future::join_all(receipts.iter().map(|meta| fixture.store.get(&meta.key)))
+            .await
+            .into_iter()
+            .map(|object| object.unwrap().unwrap().body)
+            .collect();
     for meta in &receipts {
         fixture.remove(meta.key.as_str()).await;
     }

@@ -35,7 +35,8 @@ pub(super) fn make(manifest: &Manifest, sets: &[(Set, Vec<Scope>)], carried: &Ca
 }
 
 /// The clients of `scopes` to which the set was published though some of their
-/// bottles were given up on; these are noted in `dead`.
+/// bottles were given up on, or could not even be planned; the former are noted in
+/// `dead`.
 fn despite_dead(manifest: &Manifest, set: &Set, scopes: &[Scope], dead: &mut Dead) -> BTreeSet<BottleTag> {
     let is_published = |client: &BottleTag| {
         scopes.contains(&Scope::AllClients) || scopes.contains(&Scope::Client(client.clone()))
@@ -43,17 +44,17 @@ fn despite_dead(manifest: &Manifest, set: &Set, scopes: &[Scope], dead: &mut Dea
     let mut despite = BTreeSet::new();
     for need in &set.needs {
         for bottle in &need.bottles {
-            let record = manifest.bottle(&need.image, &bottle.digest);
-            if !record.is_some_and(|record| matches!(record.state, State::Dead(_))) {
+            let state = manifest.bottle(&need.image, &bottle.digest).map(|record| &record.state);
+            if matches!(state, Some(State::Held | State::Queued)) {
                 continue;
             }
             let clients =
                 bottle.clients.iter().filter_map(|position| set.clients.get(usize::from(*position)));
             let clients: Vec<_> = clients.filter(|client| is_published(client)).cloned().collect();
-            if !clients.is_empty() {
+            if !clients.is_empty() && state.is_some() {
                 dead.insert((need.image.clone(), bottle.digest));
-                despite.extend(clients);
             }
+            despite.extend(clients);
         }
     }
     despite

@@ -1,6 +1,6 @@
 //! One change of the manifest, and then settle.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use jiff::Timestamp;
 
@@ -161,6 +161,7 @@ impl Change {
             origin: listed.origin.clone(),
             indexes: BTreeMap::new(),
             bottles: BTreeMap::new(),
+            damaged: BTreeSet::new(),
         });
         for tag in listed.indexes.keys() {
             let Some(index) = self.received.indexes.get(&ObjectKey::index(&listed.path, tag)) else {
