@@ -234,6 +234,11 @@ run "flat_names_and_taps_with_their_permissions" {
     ])
     error_message = "clients may not read flat names"
   }
+
+  assert {
+    condition     = contains(module.iam.statement_names["producer"], "NameAndRetireFlatCopies") && contains(module.cdn[0].path_patterns, "taps/*")
+    error_message = "settle may not write flat names, or the CDN doesn't serve them"
+  }
 }
 
 run "what_is_no_layout_asks_for_none" {

@@ -17,3 +17,8 @@ output "url" {
   description = "Where clients find the mirror, without a slash at the end: https:// and the first alias, or the distribution's own host name."
   value       = "https://${length(var.aliases) > 0 ? var.aliases[0] : aws_cloudfront_distribution.this.domain_name}"
 }
+
+output "path_patterns" {
+  description = "The paths that are served, as CloudFront tries them; all others answer 404."
+  value       = [for behavior in local.behaviors : behavior.path_pattern if behavior.is_served]
+}

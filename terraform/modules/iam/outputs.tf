@@ -6,3 +6,8 @@ output "role_arns" {
   # when a mapping is made.
   depends_on = [aws_iam_role_policy.this]
 }
+
+output "statement_names" {
+  description = "The names of the statements of each role's policy."
+  value       = { for name, role in local.roles : name => [for statement in role.statements : statement.Sid] }
+}
