@@ -192,8 +192,8 @@ pub fn file_key(sha256: &Digest) -> Result<ObjectKey, StoreError> {
     format!("{FILES}{sha256}").parse().map_err(refused)
 }
 
-/// Removes the sets, and the files, that nothing refers to any more. Those of the
-/// last hour stay: a plan may be staging them.
+/// Removes the sets, and the files, that nothing refers to any more. Those written
+/// since `before` stay: a plan may be staging them.
 pub async fn forget_unused(
     store: &dyn Store,
     publication: &Publication,

@@ -233,7 +233,10 @@ async fn tag<'a>(
     let tags = superseded_tags(now);
     for key in &flat {
         match store.retag(key, &tags).await {
-            Ok(_) | Err(StoreError::Refused { .. }) => {}
+            Ok(_) => {}
+            Err(error @ (StoreError::Refused { .. } | StoreError::Failed { transient: false, .. })) => {
+                tracing::warn!(object.key = %key, %error, "its flat name is not tagged: it stays");
+            }
             Err(error) => return Err(error),
         }
     }

@@ -96,6 +96,11 @@ async fn copy_bottle(
             tracing::error!(object.key = %to, %error, "no copy was made: `bottles verify --deep --repair` mends it");
             Ok(Copied::Nothing)
         }
+        // One that is refused, for want of a permission too, holds back its own clients.
+        Err(error @ (StoreError::Refused { .. } | StoreError::Failed { transient: false, .. })) => {
+            tracing::error!(object.key = %to, %error, "no copy was made: who needs this name waits");
+            Ok(Copied::Nothing)
+        }
         Err(error) => Err(error),
     }
 }
@@ -108,6 +113,12 @@ async fn copy_index(
 ) -> Result<Copied, StoreError> {
     let Some(to) = ObjectKey::flat_index(image, tag) else { return Ok(Copied::Nothing) };
     let Some(object) = store.get(&ObjectKey::index(image, tag)).await? else { return Ok(Copied::Nothing) };
-    store.put(&to, object.body.into(), Condition::Always).await?;
-    Ok(Copied::Index { image: image.clone(), tag: tag.clone(), sha256 })
+    match store.put(&to, object.body.into(), Condition::Always).await {
+        Ok(_) => Ok(Copied::Index { image: image.clone(), tag: tag.clone(), sha256 }),
+        Err(error @ (StoreError::Refused { .. } | StoreError::Failed { transient: false, .. })) => {
+            tracing::error!(object.key = %to, %error, "no copy was made: who needs this name waits");
+            Ok(Copied::Nothing)
+        }
+        Err(error) => Err(error),
+    }
 }
