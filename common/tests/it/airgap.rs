@@ -712,7 +712,10 @@ async fn a_bottle_that_a_later_bundle_finds_missing_is_said() {
         manifest.images.values_mut().next().unwrap().bottles.pop_first().unwrap();
     })
     .await;
-    gap.source.testbed.replace(wave(0));
+    // Upstream lists it still: what it dropped is missed by nobody.
+    let mut more = small();
+    more.formulae.extend(wave(0).formulae);
+    gap.source.testbed.replace(more);
     gap.source.sync().await;
     gap.export(after(&first), "1.tar.zst").await;
     let imported = gap.import("1.tar.zst").await;
@@ -874,7 +877,7 @@ async fn any_call_may_fail_before_or_after_its_effect_on_both_sides() {
         let mut gap = Gap::new(spec).await;
         let (source, target) = (Arc::clone(&gap.source.store), Arc::clone(&gap.target.store));
         let flaky = |inner: &Arc<dyn Store>, seed| -> Arc<dyn Store> {
-            Arc::new(FlakyStore { inner: Arc::clone(inner), dice: Dice::new(seed, 10) })
+            Arc::new(FlakyStore { inner: Arc::clone(inner), dice: Dice::new(seed, 3) })
         };
         gap.source.store = flaky(&source, seed * 7919);
         gap.target.store = flaky(&target, seed * 104_729);
