@@ -115,6 +115,7 @@ fn describe(answer: &Answer, target: &Target) {
             Some(previous) => format!("; before: {}", previous.run),
             None => String::new(),
         };
+        let scope = scope.to_string();
         line(format_args!("Published    {scope:<16} {} since {:.0}{before}", published.run, published.at));
     }
     summary(answer, &target.named);

@@ -92,6 +92,20 @@ pub(crate) async fn assert_bucket(bucket: &Bucket, upstream: &Upstream, missing:
             assert!(object == upstream.index_bytes(&bottle.formula), "{index} has other bytes");
         }
     }
+    assert_published(bucket, upstream, missing).await;
+}
+
+/// What clients read first is what upstream has, once nothing is missing: until then
+/// the files that name every platform's bottles wait.
+async fn assert_published(bucket: &Bucket, upstream: &Upstream, missing: &[String]) {
+    let published = bucket.keys("api/").await.unwrap();
+    for key in published.keys() {
+        let object = bucket.object(key).await.unwrap();
+        assert!(object == upstream.api_file(&format!("/{key}")), "{key} has other bytes");
+    }
+    let has = |key: &str| published.contains_key(key);
+    assert_eq!(has("api/formula.jws.json"), missing.is_empty(), "{published:?}");
+    assert!(has("api/internal/packages.arm64_tahoe.jws.json"), "{published:?}");
 }
 
 impl Output {
