@@ -261,3 +261,22 @@ async fn a_tap_that_is_no_longer_asked_for_is_not_retired() {
     assert!(records.clone().count() > 4);
     assert!(records.clone().all(|record| record.dropped_at.is_none()));
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_flat_name_that_can_not_be_given_holds_its_client_back() {
+    let mut fixture = Fixture::new(named()).await;
+    fixture.selection = "layout = 'flat'\ntags = ['x86_64_linux']".parse().unwrap();
+    fixture.plan().await;
+    fixture.drain().await;
+    let (formula, tag, flat) = FLAT[0];
+    let key = fixture.key_of(formula, tag);
+    let bottle = fixture.object(key.as_str()).await.unwrap();
+    fixture.remove(key.as_str()).await;
+    let settled = fixture.settle().await;
+    assert_eq!(settled.publication.waiting[0].unnamed, 1);
+    assert!(fixture.api("internal/packages.x86_64_linux.jws.json").await.is_none());
+    fixture.store.put(&key, bottle.into(), common::store::Condition::Always).await.unwrap();
+    assert_eq!(fixture.settle().await.publication.waiting, []);
+    assert!(fixture.object(flat).await.is_some());
+    assert!(fixture.api("internal/packages.x86_64_linux.jws.json").await.is_some());
+}
