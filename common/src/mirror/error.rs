@@ -50,7 +50,7 @@ impl MirrorError {
             || matches!(self, Self::Store(StoreError::WrongDigest { .. }))
     }
 
-    /// What follows for the bottle's message: DESIGN.md's failure policy.
+    /// What follows for the bottle's message.
     pub fn consequence(&self) -> Consequence {
         use registry::Error as Upstream;
         match self {
