@@ -77,7 +77,7 @@ async fn of_deployed(named: &Named, options: &PlanOptions) -> anyhow::Result<(Pl
 /// A plan with formulae left out is not the whole plan, whether they could not be
 /// planned or a deployed producer's time was up before them.
 pub(crate) fn exit(report: &PlanReport) -> Exit {
-    if report.problems.is_empty() && report.complete { Exit::Done } else { Exit::Failed }
+    if report.is_whole() && report.complete { Exit::Done } else { Exit::Failed }
 }
 
 fn describe(report: &PlanReport, no_sizes: bool) {
@@ -121,6 +121,7 @@ pub(crate) fn describe_queued(report: &PlanReport) {
     }
     if report.unchanged {
         line("Upstream   unchanged since the last plan");
+        remarks(report);
         return;
     }
     describe(report, false);
@@ -143,6 +144,9 @@ pub(crate) fn remarks(report: &PlanReport) {
     });
     list("Could not be planned, the next plan tries again", report.problems.iter(), |problem| {
         format!("{}: {}", problem.formula, problem.why)
+    });
+    list("Taps that can't be read, what the mirror has of them stays", report.unread_taps.iter(), |tap| {
+        format!("{}: {}", tap.name, tap.why)
     });
     if let Some(trouble) = &report.api.trouble {
         line(format_args!("\nAPI files were not staged, what is published stays: {trouble}"));

@@ -51,7 +51,10 @@ pub(crate) async fn run(options: RetireOptions) -> anyhow::Result<Exit> {
     } else {
         describe(&answer, &options, &target);
     }
-    let is_stuck = matches!(answer.outlook.blocked, Some(retire::Blocked::TooMany { .. }));
+    let is_stuck = matches!(
+        answer.outlook.blocked,
+        Some(retire::Blocked::TooMany { .. } | retire::Blocked::UnreadableSet { .. })
+    );
     Ok(if is_stuck { Exit::Attention } else { Exit::Done })
 }
 

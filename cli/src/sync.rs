@@ -200,7 +200,7 @@ async fn watched(local: &Local, workers: &[Worker], plan: &PlanReport) -> anyhow
 }
 
 pub(crate) fn exit(report: &Report) -> Exit {
-    let is_undone = !report.plan.problems.is_empty() || report.plan.api.trouble.is_some();
+    let is_undone = !report.plan.is_whole() || report.plan.api.trouble.is_some();
     if report.interrupted || report.remaining > 0 || is_undone {
         Exit::Failed
     } else if report.dead_letters > 0 {

@@ -63,6 +63,7 @@ impl PlanAnswer {
         report.unmatched.truncate(LONGEST_LIST);
         report.skipped.truncate(LONGEST_LIST);
         report.problems.truncate(LONGEST_LIST);
+        report.unread_taps.truncate(LONGEST_LIST);
         Self { report, size_threshold, tasks }
     }
 }

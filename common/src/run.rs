@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::bottle::{InvalidName, ObjectKey, serde_as_text};
 use crate::dead_letter::reason::ByReason;
+use crate::plan::PlanReport;
 use crate::settle::PublishReport;
 use crate::store::{Condition, Store, StoreError};
 
@@ -141,6 +142,9 @@ pub struct RunRecord {
     pub large: Count,
     /// Formulae that could not be planned, and those that could not be read.
     pub problems: u64,
+    /// Taps whose catalogues could not be read.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub unread_taps: Vec<String>,
     /// The outcome, once all is accounted for.
     pub outcome: Option<Outcome>,
 }
@@ -175,8 +179,14 @@ impl RunRecord {
             small: Count::default(),
             large: Count::default(),
             problems: 0,
+            unread_taps: Vec::new(),
             outcome: None,
         }
+    }
+
+    /// Takes note of the taps that a plan could not read.
+    pub fn note_unread(&mut self, report: &PlanReport) {
+        self.unread_taps = report.unread_taps.iter().map(|tap| tap.name.clone()).collect();
     }
 
     /// Reads a run's record; `None` if there is none that can be read.

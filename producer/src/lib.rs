@@ -282,6 +282,7 @@ fn log(report: &PlanReport) {
         bottles = total.bottles,
         bottles.bytes = total.bytes,
         problems = report.problems.len(),
+        taps.unread = report.unread_taps.len(),
         "planned"
     );
 }

@@ -147,9 +147,14 @@ pub struct BottleRecord {
     /// Since when upstream doesn't list it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub dropped_at: Option<Timestamp>,
-    /// Since when it is tagged as superseded, to expire.
+    /// Since when it is superseded, and its object to be tagged so and to expire. Noted
+    /// before the tag is written, and taken back only once the tag is off: no object is
+    /// tagged of which this is not known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub superseded_at: Option<Timestamp>,
+    /// Whether the tag was written.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub is_tagged: bool,
     /// Its copies under flat names.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub flat: Vec<ObjectKey>,
@@ -272,6 +277,7 @@ impl Manifest {
             missing_at: None,
             dropped_at: None,
             superseded_at: None,
+            is_tagged: false,
             flat: Vec::new(),
         };
         match image.bottles.get_mut(&message.digest) {
@@ -282,9 +288,9 @@ impl Manifest {
                 let is_over = record.missing_at.is_some_and(|missing_at| at < missing_at);
                 let stays_held = record.state == State::Held;
                 if !stays_held && !is_over && (state == State::Held || record.at <= at) {
-                    let missing_at = record.missing_at;
+                    let BottleRecord { missing_at, superseded_at, .. } = *record;
                     let flat = std::mem::take(&mut record.flat);
-                    *record = BottleRecord { missing_at, flat, ..new(state) };
+                    *record = BottleRecord { missing_at, superseded_at, flat, ..new(state) };
                 } else if stays_held && state == State::Held && !is_over {
                     // The latest word: a loss that was found before it is made good.
                     record.at = record.at.max(at);
@@ -309,7 +315,7 @@ impl Manifest {
                 record.state = State::Queued;
                 record.added_at = None;
                 record.missing_at = Some(at);
-                record.superseded_at = None;
+                record.is_tagged = false;
             }
             None => {
                 self.note(message, at, State::Queued);

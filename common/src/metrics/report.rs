@@ -57,7 +57,7 @@ impl Metrics {
             self.emit(&super::PLANNED_BOTTLES, labels, &[number(planned.bottles)], now);
             self.emit(&super::PLANNED_BYTES, labels, &[number(planned.bytes)], now);
         }
-        let problems = report.problems.len() + report.skipped.len();
+        let problems = report.problems.len() + report.skipped.len() + report.unread_taps.len();
         self.emit(&super::PLAN_SECONDS, none, &[took.as_secs_f64()], now);
         self.emit(&super::PLAN_PROBLEMS, none, &[number(problems as u64)], now);
         if report.complete {

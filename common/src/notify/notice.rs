@@ -163,6 +163,10 @@ fn settled(record: &RunRecord, environment: &str) -> Outline {
     if record.problems > 0 {
         facts.push(("Not planned", format!("{} that can't be read or planned", formulae(record.problems))));
     }
+    if !record.unread_taps.is_empty() {
+        facts.push(("Taps not read", record.unread_taps.join(", ")));
+        troubles.push("taps that can't be read".to_owned());
+    }
     let mut title = "Run settled".to_owned();
     if !troubles.is_empty() {
         title = format!("{title} with {}", troubles.join(" and "));

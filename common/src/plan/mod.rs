@@ -32,12 +32,12 @@ use crate::message::{Lane, Message};
 use crate::publication::{ApiFile, ApiPath, Need, Set, SetError, Staged};
 use crate::queue::{Queue, QueueError};
 use crate::registry::{self, Upstream};
-use crate::retire::{self, Listed, Returned};
+use crate::retire::{self, Gone, Listed};
 use crate::run::{Outcome, RunId, RunRecord};
 use crate::selection::Selection;
 use crate::store::{Store, StoreError, Version};
 
-pub use report::{ApiReport, PlanReport, Problem, SkippedFormula};
+pub use report::{ApiReport, PlanReport, Problem, SkippedFormula, UnreadTap};
 
 use api::StagedFiles;
 use diff::Work;
@@ -109,16 +109,6 @@ pub enum PlanError {
         /// What went wrong.
         source: registry::Error,
     },
-    /// A tap's catalogue can't be had.
-    #[error("the catalogue of the tap {name}, {place}, can't be read: {why}")]
-    Tap {
-        /// The tap.
-        name: String,
-        /// Where its catalogue should be.
-        place: String,
-        /// What went wrong.
-        why: String,
-    },
     /// The API files can't be staged.
     #[error(transparent)]
     Set(#[from] SetError),
@@ -150,25 +140,28 @@ impl Planner {
     pub async fn plan(&self, mode: Mode) -> Result<PlanReport, PlanError> {
         let started_at = self.clock.now();
         let (manifest, version) = manifest::load(&*self.store).await?;
-        let Moment { sources, files, newest, trouble } = self.read_moment(mode, &manifest).await?;
+        let Moment { sources, unread, files, newest, trouble } = self.read_moment(mode, &manifest).await?;
         let Some(Sources { catalogue, validators, taps, roots, .. }) = sources else {
-            return self.unchanged(manifest, version, files.zip(newest), trouble, started_at).await;
+            let mut report = PlanReport { unchanged: true, unread_taps: unread, ..PlanReport::new() };
+            report.api.trouble = trouble;
+            return self.unchanged(manifest, version, files.zip(newest), report, started_at).await;
         };
         for Skipped { name, why } in catalogue.skipped() {
             tracing::warn!(formula = name, why, "skipped: it can't be read from the catalogue");
         }
         let listed = Listed::of(&catalogue, roots);
         let mut manifest = manifest;
-        let mut returned = Returned::default();
+        let mut gone = Gone::default();
         if mode == Mode::Queue {
-            returned = retire::bring_back(&*self.store, &manifest, &listed, &self.selection).await?;
-            returned.apply(&mut manifest);
+            gone = retire::look_for_gone(&*self.store, &manifest, &listed, &self.selection).await?;
+            gone.apply(&mut manifest);
         }
 
         let selected = self.selection.apply(&catalogue);
         let clients = selected.clients.clone();
         let mut needs = needs::of(&catalogue, &selected, self.selection.file().layout);
         let (work, mut report) = diff::diff(&catalogue, selected, &manifest, started_at);
+        report.unread_taps = unread;
         if let Mode::DryRun { sizes: false } = mode {
             report.unsized_bottles = work.iter().map(|work| work.bottles.len()).sum();
             return Ok(report);
@@ -186,14 +179,14 @@ impl Planner {
         let Some(writer) = writer else { return Ok(report) };
         needs::leave_out(&mut needs, &left);
         report.api.trouble = trouble;
-        let mut ending = Ending { planned: None, staged: None, listed, returned };
+        let mut ending = Ending { planned: None, staged: None, listed, gone };
         if report.complete {
             if let Some(files) = files {
                 ending.staged =
                     self.stage_set(files, clients, needs, newest.as_ref(), &mut report.api).await?;
             }
             // The next plan takes the set and the catalogue for those of one moment.
-            if report.problems.is_empty() && report.api.trouble.is_none() {
+            if report.is_whole() && report.api.trouble.is_none() {
                 ending.planned = Some(PlannedCatalogue {
                     url: self.catalogue_url().to_string(),
                     validators,
@@ -315,11 +308,9 @@ impl Planner {
         manifest: Manifest,
         version: Option<Version>,
         files: Option<(StagedFiles, Set)>,
-        trouble: Option<String>,
+        mut report: PlanReport,
         started_at: Timestamp,
     ) -> Result<PlanReport, PlanError> {
-        let mut report = PlanReport { unchanged: true, ..PlanReport::new() };
-        report.api.trouble = trouble;
         if let Some((files, newest)) = files {
             let (clients, needs) = (newest.clients.clone(), newest.needs.clone());
             let staged = self.stage_set(files, clients, needs, Some(&newest), &mut report.api).await?;
@@ -330,6 +321,7 @@ impl Planner {
         let mut run = RunRecord::begin(RunId::new(started_at), started_at);
         run.unchanged = true;
         run.planned = true;
+        run.note_unread(&report);
         run.outcome = Some(Outcome::nothing(self.clock.now()));
         run.save(&*self.store).await?;
         report.run = Some(run.id);

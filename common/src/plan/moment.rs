@@ -4,13 +4,15 @@ use crate::manifest::{Manifest, PlannedCatalogue};
 use crate::publication::{ApiPath, Set};
 
 use super::api::{ApiError, Catalogue, StagedFiles};
-use super::sources::Sources;
-use super::{Mode, PlanError, Planner};
+use super::sources::{Looked, Sources};
+use super::{Mode, PlanError, Planner, UnreadTap};
 
 /// What upstream offered at one moment.
 pub(super) struct Moment {
     /// The catalogues; `None` if they are those that were planned before.
     pub(super) sources: Option<Sources>,
+    /// The taps that are not among them.
+    pub(super) unread: Vec<UnreadTap>,
     /// The API files, staged; `None` if they can't be had, and in a dry run.
     pub(super) files: Option<StagedFiles>,
     /// The set that was staged last.
@@ -29,19 +31,21 @@ impl Planner {
     pub(super) async fn read_moment(&self, mode: Mode, manifest: &Manifest) -> Result<Moment, PlanError> {
         if mode != Mode::Queue {
             // A dry run tells all that there is to tell, and so reads it all.
-            let sources = self.read_sources(None).await?;
-            return Ok(Moment { sources, files: None, newest: None, trouble: None });
+            let Looked { sources, unread } = self.read_sources(None).await?;
+            return Ok(Moment { sources, unread, files: None, newest: None, trouble: None });
         }
         let newest = self.newest_set(manifest).await?;
         let known = newest.as_ref().and_then(|_| self.known_catalogue(manifest));
-        let mut sources = self.read_sources(known).await?;
+        let Looked { mut sources, mut unread } = self.read_sources(known).await?;
         let mut trouble = None;
         for _ in 0..TRIES {
             match self.read_files(sources.as_ref(), known, newest.as_ref()).await {
-                Ok(Some(files)) => return Ok(Moment { sources, files: Some(files), newest, trouble: None }),
+                Ok(Some(files)) => {
+                    return Ok(Moment { sources, unread, files: Some(files), newest, trouble: None });
+                }
                 Ok(None) => {
                     tracing::info!("upstream changed while it was read: reading it again");
-                    sources = self.read_sources(None).await?;
+                    Looked { sources, unread } = self.read_sources(None).await?;
                     trouble = Some(format!("upstream changed {TRIES} times while it was read"));
                 }
                 Err(error) => {
@@ -53,7 +57,7 @@ impl Planner {
         if let Some(trouble) = &trouble {
             tracing::warn!(trouble, "no API files were staged: what is published stays");
         }
-        Ok(Moment { sources, files: None, newest, trouble })
+        Ok(Moment { sources, unread, files: None, newest, trouble })
     }
 
     /// The files that belong to a catalogue; `None` if it changed meanwhile.

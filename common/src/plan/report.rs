@@ -46,6 +46,9 @@ pub struct PlanReport {
     pub skipped: Vec<SkippedFormula>,
     /// Formulae that could not be planned; the next plan tries them again.
     pub problems: Vec<Problem>,
+    /// Taps whose catalogues could not be read: what the mirror has of them stays.
+    #[serde(default)]
+    pub unread_taps: Vec<UnreadTap>,
     /// The API files.
     #[serde(default)]
     pub api: ApiReport,
@@ -72,6 +75,15 @@ pub struct SkippedFormula {
     /// Its name, or its position where it has none.
     pub name: String,
     /// What is wrong with it.
+    pub why: String,
+}
+
+/// A tap whose catalogue could not be read.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct UnreadTap {
+    /// Its name, `USER/TAP`.
+    pub name: String,
+    /// Where its catalogue should be, and what went wrong.
     pub why: String,
 }
 
@@ -105,8 +117,14 @@ impl PlanReport {
             unmatched: Vec::new(),
             skipped: Vec::new(),
             problems: Vec::new(),
+            unread_taps: Vec::new(),
             api: ApiReport::default(),
         }
+    }
+
+    /// Whether nothing that was asked for had to be left out.
+    pub fn is_whole(&self) -> bool {
+        self.problems.is_empty() && self.unread_taps.is_empty()
     }
 
     /// Everything that was put on the queues, or would be.

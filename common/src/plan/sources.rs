@@ -11,7 +11,7 @@ use crate::manifest::PlannedCatalogue;
 use crate::registry::{CatalogueAnswer, Validators};
 use crate::selection::TapSource;
 
-use super::{PlanError, Planner};
+use super::{PlanError, Planner, UnreadTap};
 
 /// All catalogues as one.
 pub(super) struct Sources {
@@ -26,34 +26,45 @@ pub(super) struct Sources {
     pub(super) roots: BTreeSet<String>,
 }
 
+/// What a look at all catalogues came to.
+pub(super) struct Looked {
+    /// The catalogues; `None` if they are those that were known.
+    pub(super) sources: Option<Sources>,
+    /// The taps that are not among them.
+    pub(super) unread: Vec<UnreadTap>,
+}
+
 /// One tap's catalogue; `None` if it is the one that is known.
 type TapAnswer = Option<(Catalogue, Validators)>;
 
 impl Planner {
-    /// Reads the catalogues; `None` if all are those that are `known`.
-    pub(super) async fn read_sources(
-        &self,
-        known: Option<&PlannedCatalogue>,
-    ) -> Result<Option<Sources>, PlanError> {
+    /// Reads the catalogues; none if all are those that are `known`. A tap's that can't
+    /// be read is left out, as upstream's own must not wait for it.
+    pub(super) async fn read_sources(&self, known: Option<&PlannedCatalogue>) -> Result<Looked, PlanError> {
         let core = self.read_core(known.map(|known| &known.validators)).await?;
+        let mut unread = Vec::new();
         let mut taps = Vec::new();
         for tap in &self.selection.file().taps {
             let known = known.and_then(|known| known.taps.get(&tap.catalogue));
-            taps.push((tap, self.read_tap(tap, known).await?));
+            if let Some(answer) = self.try_tap(tap, known, &mut unread).await {
+                taps.push((tap, answer));
+            }
         }
         if matches!(core, CatalogueAnswer::Unchanged) && taps.iter().all(|(_, answer)| answer.is_none()) {
-            return Ok(None);
+            return Ok(Looked { sources: None, unread });
         }
         // One of them is another: then all are needed.
         let core = match core {
             CatalogueAnswer::Unchanged => self.read_core(None).await?,
             fresh @ CatalogueAnswer::Fresh { .. } => fresh,
         };
-        let CatalogueAnswer::Fresh { mut catalogue, validators, sha256 } = core else { return Ok(None) };
+        let CatalogueAnswer::Fresh { mut catalogue, validators, sha256 } = core else {
+            return Ok(Looked { sources: None, unread });
+        };
         let mut known = BTreeMap::new();
         for (tap, answer) in taps {
             let answer = match answer {
-                None => self.read_tap(tap, None).await?,
+                None => self.try_tap(tap, None, &mut unread).await.flatten(),
                 fresh => fresh,
             };
             if let Some((other, validators)) = answer {
@@ -63,7 +74,8 @@ impl Planner {
         }
         catalogue.pin_portable_ruby(self.selection.pins());
         let roots = catalogue.formulae().iter().map(|formula| formula.root().to_owned()).collect();
-        Ok(Some(Sources { catalogue, validators, sha256, taps: known, roots }))
+        let sources = Sources { catalogue, validators, sha256, taps: known, roots };
+        Ok(Looked { sources: Some(sources), unread })
     }
 
     async fn read_core(&self, known: Option<&Validators>) -> Result<CatalogueAnswer, PlanError> {
@@ -72,24 +84,33 @@ impl Planner {
         answer.map_err(|source| PlanError::Catalogue { url, source })
     }
 
-    async fn read_tap(&self, tap: &TapSource, known: Option<&Validators>) -> Result<TapAnswer, PlanError> {
-        let place = &tap.catalogue;
-        if !place.contains("://") {
-            return read_file(Path::new(place), known).await.map_err(|why| PlanError::Tap {
-                name: tap.name.clone(),
-                place: place.clone(),
-                why,
-            });
+    /// Reads a tap's catalogue; `None`, and a note, if it can't be.
+    async fn try_tap(
+        &self,
+        tap: &TapSource,
+        known: Option<&Validators>,
+        unread: &mut Vec<UnreadTap>,
+    ) -> Option<TapAnswer> {
+        match self.read_tap(&tap.catalogue, known).await {
+            Ok(answer) => Some(answer),
+            Err(why) => {
+                let (name, why) = (tap.name.clone(), format!("{}: {why}", tap.catalogue));
+                tracing::error!(tap = name, why, "the tap's catalogue can't be read: what is mirrored of it stays");
+                unread.push(UnreadTap { name, why });
+                None
+            }
         }
-        let url = Url::parse(place).map_err(|error| PlanError::Tap {
-            name: tap.name.clone(),
-            place: place.clone(),
-            why: error.to_string(),
-        })?;
+    }
+
+    async fn read_tap(&self, place: &str, known: Option<&Validators>) -> Result<TapAnswer, String> {
+        if !place.contains("://") {
+            return read_file(Path::new(place), known).await;
+        }
+        let url = Url::parse(place).map_err(|error| error.to_string())?;
         match self.upstream.catalogue(&url, known).await {
             Ok(CatalogueAnswer::Unchanged) => Ok(None),
             Ok(CatalogueAnswer::Fresh { catalogue, validators, .. }) => Ok(Some((catalogue, validators))),
-            Err(source) => Err(PlanError::Catalogue { url, source }),
+            Err(error) => Err(error.to_string()),
         }
     }
 }

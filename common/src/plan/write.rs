@@ -12,7 +12,7 @@ use crate::catalogue::Formula;
 use crate::manifest::{self, Manifest, ManifestError, OpenRun, PlannedCatalogue, State};
 use crate::message::{Lane, Message};
 use crate::publication::Staged;
-use crate::retire::{self, Listed, Returned};
+use crate::retire::{self, Gone, Listed};
 use crate::run::{Count, Outcome, RunId, RunRecord};
 use crate::store::{Store, Version};
 
@@ -34,7 +34,7 @@ pub(super) struct Ending {
     /// The API files that wait for their bottles.
     pub(super) staged: Option<Staged>,
     pub(super) listed: Listed,
-    pub(super) returned: Returned,
+    pub(super) gone: Gone,
 }
 
 /// Takes note of a set outside of a run.
@@ -147,10 +147,10 @@ impl<'a> Writer<'a> {
         }
         let now = self.planner.clock.now();
         let run = self.run.id.clone();
-        let Ending { planned, staged, listed, returned } = ending;
+        let Ending { planned, staged, listed, gone } = ending;
         let selection = &self.planner.selection;
         let change = |manifest: &mut Manifest| {
-            returned.apply(manifest);
+            gone.apply(manifest);
             if complete {
                 retire::mark(manifest, &listed, selection, now);
                 manifest.planned.clone_from(&planned);
@@ -163,14 +163,15 @@ impl<'a> Writer<'a> {
                 }
             }
         };
-        // What came back was noted for this process alone.
+        // What is gone was noted for this process alone.
         let mut changed = self.manifest.clone();
         change(&mut changed);
-        if changed != self.manifest || !returned.is_empty() {
+        if changed != self.manifest || !gone.is_empty() {
             self.change(change).await?;
         }
         self.run.formulae = report.formulae as u64;
         self.run.problems = (report.problems.len() + report.skipped.len()) as u64;
+        self.run.note_unread(report);
         self.run.planned = complete;
         (self.run.small, self.run.large) = self.planned();
         if complete && !self.manifest.runs.contains_key(&self.run.id) {

@@ -9,7 +9,7 @@ use crate::bottle::{Digest, ImagePath, ObjectKey};
 use crate::catalogue::Catalogue;
 use crate::manifest::{BottleRecord, Image, Manifest, State};
 use crate::selection::Selection;
-use crate::store::{Store, StoreError, Tags};
+use crate::store::{Store, StoreError};
 
 /// What the catalogues list.
 pub struct Listed {
@@ -20,17 +20,12 @@ pub struct Listed {
     unread: Option<BTreeSet<String>>,
 }
 
-/// Bottles that were superseded and are listed again.
+/// Bottles that are superseded and wanted again, and have expired already.
 #[derive(Default)]
-pub struct Returned {
-    /// They are there, and no longer tagged.
-    untagged: Vec<(ImagePath, Digest)>,
-    /// They have expired.
-    gone: Vec<(ImagePath, Digest)>,
-}
+pub struct Gone(Vec<(ImagePath, Digest)>);
 
-/// Objects are written anew so many at once.
-const AT_ONCE: usize = 8;
+/// Objects are looked for so many at once.
+const AT_ONCE: usize = 16;
 
 impl Listed {
     /// What `catalogue` lists; `roots` are those that it speaks for.
@@ -58,8 +53,8 @@ impl Listed {
     }
 }
 
-/// Takes note, in the manifest, of what is dropped since `now` and of what is listed
-/// again.
+/// Takes note, in the manifest, of what is dropped since `now` and of what is wanted
+/// again: settle takes the tags off that.
 pub fn mark(manifest: &mut Manifest, listed: &Listed, selection: &Selection, now: Timestamp) {
     for (path, image) in &mut manifest.images {
         let speaks = listed.speaks_for(path, image);
@@ -73,69 +68,52 @@ pub fn mark(manifest: &mut Manifest, listed: &Listed, selection: &Selection, now
     }
 }
 
-/// Takes the tags off bottles that are superseded and wanted again, before they
-/// expire. Those that have expired already must be fetched.
-pub async fn bring_back(
+/// Looks which of the bottles that are superseded and wanted again have expired: they
+/// must be fetched anew. Nothing is changed.
+pub async fn look_for_gone(
     store: &dyn Store,
     manifest: &Manifest,
     listed: &Listed,
     selection: &Selection,
-) -> Result<Returned, StoreError> {
-    let mut wanted = Vec::new();
+) -> Result<Gone, StoreError> {
+    let mut looks = Vec::new();
     for (path, image) in &manifest.images {
         let superseded = image.bottles.iter().filter(|(_, record)| record.superseded_at.is_some());
         for (digest, record) in superseded {
             if listed.lists(path, digest) || selection.keeps(&image.formula, &record.tags) {
-                wanted.push(untag(store, path, *digest, record).boxed());
+                looks.push(look(store, path, *digest).boxed());
             }
         }
     }
-    let outcomes: Vec<_> = stream::iter(wanted).buffer_unordered(AT_ONCE).try_collect().await?;
-    let mut returned = Returned::default();
-    for (bottle, is_there) in outcomes {
-        if is_there { returned.untagged.push(bottle) } else { returned.gone.push(bottle) }
-    }
-    Ok(returned)
+    let looks: Vec<_> = stream::iter(looks).buffer_unordered(AT_ONCE).try_collect().await?;
+    Ok(Gone(looks.into_iter().flatten().collect()))
 }
 
-async fn untag(
+/// The bottle, if it is gone.
+async fn look(
     store: &dyn Store,
     path: &ImagePath,
     digest: Digest,
-    record: &BottleRecord,
-) -> Result<((ImagePath, Digest), bool), StoreError> {
-    for flat in &record.flat {
-        store.retag(flat, &Tags::new()).await?;
-    }
-    let is_there = store.retag(&ObjectKey::blob(path, &digest), &Tags::new()).await?;
-    Ok(((path.clone(), digest), is_there))
+) -> Result<Option<(ImagePath, Digest)>, StoreError> {
+    let is_there = store.head(&ObjectKey::blob(path, &digest)).await?.is_some();
+    Ok((!is_there).then(|| (path.clone(), digest)))
 }
 
-impl Returned {
-    /// Takes note of it in the manifest.
+impl Gone {
+    /// Forgets them.
     pub fn apply(&self, manifest: &mut Manifest) {
-        for (path, digest) in &self.untagged {
-            if let Some(record) = record(manifest, path, digest) {
-                record.superseded_at = None;
-                record.dropped_at = None;
-            }
-        }
-        for (path, digest) in &self.gone {
+        for (path, digest) in &self.0 {
+            let Some(image) = manifest.images.get_mut(path) else { continue };
             // One that was queued meanwhile has another state.
-            if record(manifest, path, digest).is_some_and(|record| record.superseded_at.is_some())
-                && let Some(image) = manifest.images.get_mut(path)
-            {
+            let is_gone = |record: &BottleRecord| record.state == State::Held && record.superseded_at.is_some();
+            if image.bottles.get(digest).is_some_and(is_gone) {
                 image.bottles.remove(digest);
             }
         }
     }
 
-    /// Whether there is nothing to take note of.
+    /// Whether there is none.
     pub fn is_empty(&self) -> bool {
-        self.untagged.is_empty() && self.gone.is_empty()
+        self.0.is_empty()
     }
-}
-
-fn record<'a>(manifest: &'a mut Manifest, path: &ImagePath, digest: &Digest) -> Option<&'a mut BottleRecord> {
-    manifest.images.get_mut(path)?.bottles.get_mut(digest)
 }

@@ -68,7 +68,7 @@ pub struct SettleReport {
     pub publication: PublishReport,
     /// What an operator had rolled back.
     pub rolled_back: Vec<Scope>,
-    /// Bottles that were tagged as superseded.
+    /// Bottles that are superseded from now on.
     pub retired: u64,
     /// Bottles that had expired, and are forgotten.
     pub expired: u64,
@@ -143,6 +143,7 @@ impl Settler {
             if queues_are_empty {
                 self.forget_lost(&mut manifest, looked_at);
             }
+            retire::bring_back(&*self.store, &mut manifest).await?;
             // In this order: what clients read first names what is there already.
             let placed = place::place(&*self.store, &mut manifest, at).await?;
             report.indexes = placed.len();
@@ -160,6 +161,9 @@ impl Settler {
                     Err(error) => return Err(error.into()),
                 }
             }
+            if bottles(&manifest).any(retire::is_untagged) {
+                self.tag_superseded().await?;
+            }
             if !report.publication.published.is_empty() {
                 self.forget_unused(&manifest, now).await;
             }
@@ -168,7 +172,7 @@ impl Settler {
         }
     }
 
-    /// Tags what upstream dropped, and forgets what has expired.
+    /// Notes that what upstream dropped is superseded, and forgets what has expired.
     async fn retire(
         &self,
         manifest: &mut Manifest,
@@ -178,12 +182,29 @@ impl Settler {
     ) -> Result<(), SettleError> {
         let grace = self.settings.expire_after;
         let is_due = |record: &BottleRecord| record.dropped_at.is_some() && record.superseded_at.is_none();
-        if manifest.images.values().flat_map(|image| image.bottles.values()).any(is_due) {
+        if bottles(manifest).any(is_due) {
             let outlook = retire::outlook(&*self.store, manifest, at_most, now, grace).await?;
-            report.retired = retire::retire(&*self.store, manifest, &outlook, now).await?;
+            report.retired = retire::supersede(manifest, &outlook, now);
         }
         report.expired = retire::expire(&*self.store, manifest, now, grace).await?;
         Ok(())
+    }
+
+    /// Tags what the stored manifest says is superseded.
+    async fn tag_superseded(&self) -> Result<(), SettleError> {
+        loop {
+            let (mut manifest, version) = manifest::load(&*self.store).await?;
+            let before = manifest.clone();
+            retire::tag(&*self.store, &mut manifest).await?;
+            if manifest == before {
+                return Ok(());
+            }
+            match manifest::save(&*self.store, &manifest, version.as_ref()).await {
+                Ok(_) => return Ok(()),
+                Err(ManifestError::Conflict) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
     }
 
     async fn forget_unused(&self, manifest: &Manifest, now: Timestamp) {
@@ -313,6 +334,10 @@ impl Settler {
         }
         Ok(())
     }
+}
+
+fn bottles(manifest: &Manifest) -> impl Iterator<Item = &BottleRecord> {
+    manifest.images.values().flat_map(|image| image.bottles.values())
 }
 
 /// Marks what came to be held by these entries.

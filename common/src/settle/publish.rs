@@ -10,6 +10,7 @@ use crate::manifest::{Manifest, State};
 use crate::publication::{
     ApiFile, ApiPath, Need, NeededBottle, Published, Scope, Set, SetError, Staged, file_key,
 };
+use crate::run::RunId;
 use crate::store::{Body, Condition, Store, StoreError};
 
 use super::{SettleError, flat};
@@ -113,7 +114,7 @@ pub(super) async fn republish(
         }
     }
     for (run, paths) in by_run {
-        let Some(set) = Set::load(store, &run).await? else { continue };
+        let Some(set) = load_if_whole(store, &run).await? else { continue };
         for path in paths {
             manifest.publication.files.remove(path);
             if let Some(file) = set.files.get(path) {
@@ -142,16 +143,26 @@ pub(super) async fn roll_back(
     let mut done = Vec::new();
     for scope in scopes {
         let Some(previous) = manifest.publication.previous.get(&scope).cloned() else { continue };
-        let Some(set) = Set::load(store, &previous.run).await? else {
-            tracing::error!(%scope, set = %previous.run, "what was published before is gone: nothing was rolled back");
-            continue;
-        };
+        let Some(set) = load_if_whole(store, &previous.run).await? else { continue };
         if write(store, manifest, &set, &scope, at).await? {
             done.push(scope);
         }
     }
     manifest.publication.held_since.get_or_insert(now);
     Ok(done)
+}
+
+/// A set that was published, unless it is gone or damaged: an order that needs it can't
+/// be carried out, and must not keep every other from being.
+async fn load_if_whole(store: &dyn Store, run: &RunId) -> Result<Option<Set>, SettleError> {
+    let why = match Set::load(store, run).await {
+        Ok(Some(set)) => return Ok(Some(set)),
+        Ok(None) => "it is gone".to_owned(),
+        Err(SetError::Store(error)) => return Err(error.into()),
+        Err(error) => error.to_string(),
+    };
+    tracing::error!(set = %run, why, "a published set can't be used: what it was asked for stays undone");
+    Ok(None)
 }
 
 async fn load(
@@ -205,6 +216,10 @@ fn missing(manifest: &Manifest, need: &Need, bottle: &NeededBottle) -> Option<fn
         Some(State::Queued) => return Some(|waiting| &mut waiting.queued),
         Some(State::Dead(_)) => return Some(|waiting| &mut waiting.dead),
         Some(State::Held) => {}
+    }
+    // Until its tag is off it may go at any time, or be gone already.
+    if record.is_some_and(|record| record.superseded_at.is_some() && record.dropped_at.is_none()) {
+        return Some(|waiting| &mut waiting.queued);
     }
     let index = need.index.as_ref().map(|tag| image.and_then(|image| image.indexes.get(tag)));
     let is_named = match index {

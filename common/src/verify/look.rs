@@ -230,7 +230,7 @@ impl<'a> Bottle<'a> {
 
     /// Whether its object may go, and nobody was to blame.
     fn may_expire(&self) -> bool {
-        self.record.superseded_at.is_some()
+        self.record.superseded_at.is_some() && self.record.dropped_at.is_some()
     }
 
     fn finding(&self, kind: Kind) -> Finding {

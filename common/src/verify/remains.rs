@@ -147,6 +147,7 @@ impl Verifier {
         let tags = self.patient(|| self.store.tags(&meta.key)).await?;
         record.superseded_at = is_superseded(&tags).then(|| superseded_at(&tags).unwrap_or(meta.modified));
         record.dropped_at = record.superseded_at;
+        record.is_tagged = record.superseded_at.is_some();
         if let Some(named) = named.filter(|_| naming::is_core(path)) {
             let flat = named.refs.iter().filter_map(|name| name.flat_key(&image.formula).ok());
             record.flat = flat.filter(|key| beside.flat.get(key) == Some(&meta.size)).collect();
@@ -227,6 +228,7 @@ fn record(image_tag: ImageTag, tags: Vec<BottleTag>, meta: &ObjectMeta, run: &Ru
         missing_at: None,
         dropped_at: None,
         superseded_at: None,
+        is_tagged: false,
         flat: Vec::new(),
     }
 }

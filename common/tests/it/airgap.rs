@@ -571,7 +571,7 @@ async fn an_index_that_is_replaced_while_the_export_goes_on_comes_with_the_next_
         })
     };
     let inner = Arc::clone(&gap.source.store);
-    gap.source.store = Arc::new(HookedStore { inner, before_put: Box::new(meddle) });
+    gap.source.store = Arc::new(HookedStore::before_put(inner, meddle));
     let (first, ()) = tokio::join!(gap.export(Since::Start, "0.tar.zst"), async {
         reached.notified().await;
         gap.source.sync().await;
@@ -917,7 +917,7 @@ async fn an_import_that_dies_at_any_write_is_made_again_and_ends_whole() {
                 lives.map(|_| ()).map_err(|_| dead())
             })
         };
-        gap.target.store = Arc::new(HookedStore { inner: Arc::clone(&sound), before_put: Box::new(die) });
+        gap.target.store = Arc::new(HookedStore::before_put(Arc::clone(&sound), die));
         let outcome = gap.try_import("0.tar.zst").await;
         gap.target.store = Arc::clone(&sound);
         assert_content_before_index(&gap).await;

@@ -126,7 +126,7 @@ async fn a_panic_in_one_bottle_fails_it_alone() {
         assert!(key.as_str() != panics, "a defect");
         Box::pin(std::future::ready(Ok(())))
     };
-    fixture.store = Arc::new(HookedStore { inner: Arc::clone(&sound), before_put: Box::new(before_put) });
+    fixture.store = Arc::new(HookedStore::before_put(Arc::clone(&sound), before_put));
     let batch = fixture.batch().await;
     let returned =
         fixture.worker(Lane::Small).work_on(batch.clone(), &CancellationToken::new()).await.unwrap();
@@ -150,7 +150,7 @@ async fn a_store_that_takes_nothing_fails_the_whole_batch_and_loses_nothing() {
         let error = StoreError::Failed { operation: "put", key: key.to_string(), cause, transient: false };
         Box::pin(std::future::ready(Err(error)))
     };
-    fixture.store = Arc::new(HookedStore { inner: Arc::clone(&sound), before_put: Box::new(denied) });
+    fixture.store = Arc::new(HookedStore::before_put(Arc::clone(&sound), denied));
     let batch = fixture.batch().await;
     let error = fixture.worker(Lane::Small).work_on(batch, &CancellationToken::new()).await.unwrap_err();
     assert!(error.to_string().contains("AccessDenied"), "{error}");

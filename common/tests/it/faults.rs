@@ -306,7 +306,7 @@ async fn a_store_that_takes_nothing_stops_the_worker_and_harms_no_message() {
             Err(StoreError::NoRoom { key: key.to_string(), cause: "the disk is full".to_owned() })
         })
     };
-    fixture.store = Arc::new(HookedStore { inner: Arc::clone(&sound), before_put: Box::new(full) });
+    fixture.store = Arc::new(HookedStore::before_put(Arc::clone(&sound), full));
     let error = fixture.try_drain().await.unwrap_err().to_string();
     assert!(error.contains("no room"), "{error}");
     fixture.store = sound;

@@ -93,24 +93,38 @@ pub(crate) struct FlakyQueue {
     pub(crate) dice: Dice,
 }
 
-/// What happens before a write, which an error prevents.
-pub(crate) type BeforePut =
-    Box<dyn Fn(ObjectKey) -> BoxFuture<'static, Result<(), StoreError>> + Send + Sync>;
+/// What happens before a call, which an error prevents: told a key, or a prefix.
+type Hook<T> = Box<dyn Fn(T) -> BoxFuture<'static, Result<(), StoreError>> + Send + Sync>;
 
-/// A store in which something happens before each write.
+/// A store in which something happens before each write, or before each object is
+/// looked at, read or listed.
 pub(crate) struct HookedStore {
-    pub(crate) inner: Arc<dyn Store>,
-    pub(crate) before_put: BeforePut,
+    inner: Arc<dyn Store>,
+    before_put: Option<Hook<ObjectKey>>,
+    before_look: Option<Hook<String>>,
 }
 
-/// What happens before a look at an object or a listing, which an error prevents: told
-/// its key or prefix.
-pub(crate) type BeforeLook = Box<dyn Fn(String) -> BoxFuture<'static, Result<(), StoreError>> + Send + Sync>;
+impl HookedStore {
+    pub(crate) fn before_put(
+        inner: Arc<dyn Store>,
+        hook: impl Fn(ObjectKey) -> BoxFuture<'static, Result<(), StoreError>> + Send + Sync + 'static,
+    ) -> Self {
+        Self { inner, before_put: Some(Box::new(hook)), before_look: None }
+    }
 
-/// A store in which something happens before each object is looked at, read or listed.
-pub(crate) struct WatchedStore {
-    pub(crate) inner: Arc<dyn Store>,
-    pub(crate) before_look: BeforeLook,
+    pub(crate) fn before_look(
+        inner: Arc<dyn Store>,
+        hook: impl Fn(String) -> BoxFuture<'static, Result<(), StoreError>> + Send + Sync + 'static,
+    ) -> Self {
+        Self { inner, before_put: None, before_look: Some(Box::new(hook)) }
+    }
+
+    async fn look(&self, at: &str) -> Result<(), StoreError> {
+        match &self.before_look {
+            Some(hook) => hook(at.to_owned()).await,
+            None => Ok(()),
+        }
+    }
 }
 
 struct FlakyUpload {
@@ -200,67 +214,6 @@ impl Store for FlakyStore {
 }
 
 #[async_trait]
-impl Store for WatchedStore {
-    async fn head(&self, key: &ObjectKey) -> Result<Option<ObjectMeta>, StoreError> {
-        (self.before_look)(key.to_string()).await?;
-        self.inner.head(key).await
-    }
-
-    async fn read(&self, key: &ObjectKey, range: Option<Range<u64>>) -> Result<Option<Reading>, StoreError> {
-        (self.before_look)(key.to_string()).await?;
-        self.inner.read(key, range).await
-    }
-
-    async fn put(&self, key: &ObjectKey, body: Body, condition: Condition) -> Result<Version, StoreError> {
-        self.inner.put(key, body, condition).await
-    }
-
-    async fn begin(&self, key: &ObjectKey, size: u64, part_size: u64) -> Result<Box<dyn Upload>, StoreError> {
-        self.inner.begin(key, size, part_size).await
-    }
-
-    async fn copy(&self, from: &ObjectKey, to: &ObjectKey) -> Result<bool, StoreError> {
-        self.inner.copy(from, to).await
-    }
-
-    async fn list(
-        &self,
-        prefix: &str,
-        after: Option<&ObjectKey>,
-        limit: usize,
-    ) -> Result<Vec<ObjectMeta>, StoreError> {
-        (self.before_look)(prefix.to_owned()).await?;
-        self.inner.list(prefix, after, limit).await
-    }
-
-    async fn delete(&self, keys: &[ObjectKey]) -> Result<(), StoreError> {
-        self.inner.delete(keys).await
-    }
-
-    async fn retag(&self, key: &ObjectKey, tags: &Tags) -> Result<bool, StoreError> {
-        self.inner.retag(key, tags).await
-    }
-
-    async fn tags(&self, key: &ObjectKey) -> Result<Tags, StoreError> {
-        self.inner.tags(key).await
-    }
-
-    async fn adopt(
-        &self,
-        from: &ObjectKey,
-        version: &Version,
-        to: &ObjectKey,
-        proof: Verified,
-    ) -> Result<bool, StoreError> {
-        self.inner.adopt(from, version, to, proof).await
-    }
-
-    async fn expire(&self, keys: &[ObjectKey], before: Timestamp) -> Result<bool, StoreError> {
-        self.inner.expire(keys, before).await
-    }
-}
-
-#[async_trait]
 impl Upload for FlakyUpload {
     async fn part(&self, index: u32, body: Bytes) -> Result<(), StoreError> {
         by_fate!(self.dice, store_failure("part"), self.inner.part(index, body.clone()))
@@ -310,15 +263,19 @@ impl Queue for FlakyQueue {
 #[async_trait]
 impl Store for HookedStore {
     async fn head(&self, key: &ObjectKey) -> Result<Option<ObjectMeta>, StoreError> {
+        self.look(key.as_str()).await?;
         self.inner.head(key).await
     }
 
     async fn read(&self, key: &ObjectKey, range: Option<Range<u64>>) -> Result<Option<Reading>, StoreError> {
+        self.look(key.as_str()).await?;
         self.inner.read(key, range).await
     }
 
     async fn put(&self, key: &ObjectKey, body: Body, condition: Condition) -> Result<Version, StoreError> {
-        (self.before_put)(key.clone()).await?;
+        if let Some(hook) = &self.before_put {
+            hook(key.clone()).await?;
+        }
         self.inner.put(key, body, condition).await
     }
 
@@ -336,6 +293,7 @@ impl Store for HookedStore {
         after: Option<&ObjectKey>,
         limit: usize,
     ) -> Result<Vec<ObjectMeta>, StoreError> {
+        self.look(prefix).await?;
         self.inner.list(prefix, after, limit).await
     }
 

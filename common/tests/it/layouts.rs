@@ -219,11 +219,53 @@ async fn a_taps_catalogue_may_be_a_file() {
     assert_eq!(fixture.sync().await.1.fetched.bottles, 1);
     assert!(fixture.plan().await.unchanged);
     std::fs::write(&file, "[").unwrap();
-    let error = fixture.planner().plan(common::plan::Mode::Queue).await.unwrap_err();
-    assert!(error.to_string().contains("example/tools"), "{error}");
-    std::fs::remove_file(&file).unwrap();
-    let error = fixture.planner().plan(common::plan::Mode::Queue).await.unwrap_err();
-    assert!(error.to_string().contains("formula.json"), "{error}");
+    for is_there in [true, false] {
+        if !is_there {
+            std::fs::remove_file(&file).unwrap();
+        }
+        let (plan, ..) = fixture.sync().await;
+        assert_eq!(plan.unread_taps.len(), 1);
+        let unread = &plan.unread_taps[0];
+        assert!(unread.name == "example/tools" && unread.why.contains("formula.json"), "{unread:?}");
+    }
+}
+
+/// Rule 4, for taps: one that can't be read harms only itself.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_tap_that_can_not_be_read_holds_back_no_other() {
+    let mut fixture = Fixture::new(with_taps()).await;
+    fixture.selection = taps(&fixture.testbed, "").parse().unwrap();
+    fixture.sync().await;
+    let before = fixture.manifest().await;
+    let path = fixture.testbed.tap_catalogue_url("example/tools");
+    let path = format!("api:{}", url::Url::parse(&path).unwrap().path());
+    fixture.testbed.faults().set(&path, Fault::Status { code: 404, retry_after: None }, Times::Always);
+    // Nothing else is new: what is known of the tap stays, and so does all else.
+    let (plan, ..) = fixture.sync().await;
+    assert_eq!((plan.unchanged, plan.unread_taps.len()), (true, 1));
+    assert_eq!(fixture.manifest().await.images, before.images);
+    // Upstream's own is new, and mirrored and published; and again.
+    for version in ["8.0", "9.0", "10.0"] {
+        let mut next = with_taps();
+        next.formulae.push(FormulaSpec::new("newer", version).with_bottle("x86_64_linux", 3_000));
+        fixture.testbed.replace(next);
+        let (plan, done, _) = fixture.sync().await;
+        assert_eq!((plan.total().bottles, done.fetched.bottles, plan.unread_taps.len()), (1, 1, 1));
+        assert_eq!(fixture.api("formula.jws.json").await, fixture.upstream_api("formula.jws.json"));
+    }
+    let manifest = fixture.manifest().await;
+    for (path, image) in &before.images {
+        for digest in image.bottles.keys() {
+            let record = manifest.bottle(path, digest).unwrap();
+            assert!(record.dropped_at.is_none(), "{path} is taken for dropped");
+        }
+    }
+    fixture.testbed.faults().clear();
+    let mut next = with_taps();
+    next.taps[0].formulae[1] = FormulaSpec::new("saw@2", "11.0").with_bottle("x86_64_linux", 7_000);
+    fixture.testbed.replace(next);
+    let (plan, done, _) = fixture.sync().await;
+    assert!(plan.is_whole() && done.fetched.bottles == 1, "{plan:?}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -1,15 +1,21 @@
 //! What upstream drops is tagged, comes back, and expires; and nothing else does.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use common::bottle::ObjectKey;
 use common::clock::{self, Clock};
+use common::plan::Mode;
 use common::receipt::What;
 use common::retire::{self, Blocked};
-use common::store::superseded_at;
+use common::store::{StoreError, superseded_at};
+use futures_util::future::BoxFuture;
 use jiff::Timestamp;
 use testbed::{FormulaSpec, Spec};
 
 use crate::fixture::{Backend, Fixture};
+use crate::flaky::{Dice, Fate, FlakyStore, HookedStore};
 
 const DAY: Duration = Duration::from_hours(24);
 
@@ -80,6 +86,100 @@ async fn what_comes_back_is_untagged_or_fetched_again() {
     fixture.assert_whole(&[]).await;
     assert_eq!(fixture.testbed.log().count("registry:*/blobs/*"), 1);
     assert_eq!(outlook(&fixture).await, retire::Outlook::default());
+}
+
+/// Whoever tags is killed, or fails, at each of its writes, and upstream lists the
+/// bottle again at once: nothing that clients are told of may be left with a tag.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_tag_outlives_what_the_manifest_knows_of_it() {
+    for (operation, nth) in [("retag", 1), ("retag", 2), ("put", 1), ("put", 2), ("put", 3), ("put", 4)] {
+        for fate in [Fate::FailsBefore, Fate::FailsAfter] {
+            let mut fixture = fixture(&["tool", "kept"]).await;
+            fixture.sync().await;
+            publish(&fixture, &["kept"]).await;
+            fixture.clock.advance(Duration::from_mins(10));
+            fixture.testbed.replace(spec(&["kept", "newer"]));
+            fixture.plan().await;
+            fixture.drain().await;
+            // Its last publication names the bottles no more, and so they are tagged.
+            let sound = Arc::clone(&fixture.store);
+            let dice = Dice::nth(operation, nth, fate);
+            fixture.store = Arc::new(FlakyStore { inner: Arc::clone(&sound), dice });
+            let _ = fixture.settler().settle().await;
+            fixture.store = sound;
+            publish(&fixture, &["tool", "kept", "newer"]).await;
+            for tag in ["x86_64_linux", "sonoma"] {
+                let key = fixture.key_of("tool", tag);
+                assert!(!tagged(&fixture, &key).await, "{operation} {nth} {fate:?}: {key} would expire");
+            }
+            fixture.assert_whole(&[]).await;
+        }
+    }
+}
+
+/// A plan that finds the bottle listed again in the middle of a settle that tags it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_bottle_that_comes_back_while_it_is_tagged_is_untagged() {
+    for nth in 1..=2 {
+        let mut fixture = fixture(&["tool", "kept"]).await;
+        fixture.sync().await;
+        publish(&fixture, &["kept"]).await;
+        fixture.clock.advance(Duration::from_mins(10));
+        fixture.testbed.replace(spec(&["kept", "newer"]));
+        fixture.plan().await;
+        fixture.drain().await;
+        let sound = Arc::clone(&fixture.store);
+        let planner = Arc::new(fixture.planner());
+        fixture.testbed.replace(spec(&["tool", "kept", "newer"]));
+        // Before the first or the second time that this settle writes the manifest.
+        let left = Arc::new(AtomicUsize::new(nth));
+        let meddle = move |key: ObjectKey| -> BoxFuture<'static, Result<(), StoreError>> {
+            let (planner, left) = (Arc::clone(&planner), Arc::clone(&left));
+            Box::pin(async move {
+                if key.as_str() == common::manifest::KEY && left.fetch_sub(1, Ordering::Relaxed) == 1 {
+                    planner.plan(Mode::Queue).await.unwrap();
+                }
+                Ok(())
+            })
+        };
+        fixture.store = Arc::new(HookedStore::before_put(Arc::clone(&sound), meddle));
+        fixture.settle().await;
+        fixture.store = sound;
+        fixture.drain().await;
+        fixture.settle().await;
+        for tag in ["x86_64_linux", "sonoma"] {
+            assert!(!tagged(&fixture, &fixture.key_of("tool", tag)).await, "{nth}: {tag} would expire");
+        }
+        assert!(fixture.api("formula.jws.json").await == fixture.upstream_api("formula.jws.json"), "{nth}");
+        fixture.assert_whole(&[]).await;
+    }
+}
+
+/// What a lost or damaged set names can't be known, and settle goes on all the same.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_set_that_can_not_be_read_retires_nothing_and_stops_no_settle() {
+    for is_damaged in [true, false] {
+        let fixture = fixture(&["tool", "kept"]).await;
+        fixture.sync().await;
+        publish(&fixture, &["kept"]).await;
+        let previous = fixture.manifest().await.publication.previous.into_values().next().unwrap().run;
+        let key = common::publication::set_key(&previous).unwrap();
+        if is_damaged {
+            fixture.overwrite(key.as_str(), b"no set").await;
+        } else {
+            fixture.remove(key.as_str()).await;
+        }
+        fixture.order(What::Rollback { clients: Vec::new() }).await;
+        fixture.clock.advance(Duration::from_secs(1));
+        fixture.order(What::Resume).await;
+        assert_eq!(fixture.settle().await.retired, 0);
+        let blocked = outlook(&fixture).await.blocked;
+        assert!(matches!(&blocked, Some(Blocked::UnreadableSet { run, .. }) if *run == previous), "{blocked:?}");
+        assert!(fixture.store.list(common::receipt::PREFIX, None, 1).await.unwrap().is_empty());
+        // Once nobody would be led back to it, it is in nobody's way.
+        let retired = publish(&fixture, &["kept", "newer"]).await.retired;
+        assert_eq!(retired, 2, "{is_damaged}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -18,7 +18,7 @@ use jiff::Timestamp;
 use testbed::{FormulaSpec, Spec};
 
 use crate::fixture::{Backend, Fixture, SIZE_THRESHOLD, one_bottle};
-use crate::flaky::{Dice, FlakyStore, WatchedStore};
+use crate::flaky::{Dice, FlakyStore, HookedStore};
 
 const IMAGE: &str = "v2/homebrew/core/tool";
 const INDEX: &str = "v2/homebrew/core/tool/manifests/1.0";
@@ -279,7 +279,9 @@ async fn a_bottle_that_was_retired_may_be_gone() {
     fixture
         .change_manifest(|manifest| {
             let bottles = &mut manifest.images.get_mut(&image).unwrap().bottles;
-            bottles.get_mut(&digest).unwrap().superseded_at = Some(Timestamp::UNIX_EPOCH);
+            let record = bottles.get_mut(&digest).unwrap();
+            (record.dropped_at, record.superseded_at) =
+                (Some(Timestamp::UNIX_EPOCH), Some(Timestamp::UNIX_EPOCH));
             manifest.publication.published.clear();
         })
         .await;
@@ -482,7 +484,7 @@ fn with_bad_places(fixture: &mut Fixture, is_bad: fn(&str) -> bool) {
         })
     };
     let inner = Arc::clone(&fixture.store);
-    fixture.store = Arc::new(WatchedStore { inner, before_look: Box::new(before_look) });
+    fixture.store = Arc::new(HookedStore::before_look(inner, before_look));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -518,7 +520,7 @@ async fn what_a_settle_changes_meanwhile_is_no_finding() {
         })
     };
     let inner = Arc::clone(&fixture.store);
-    fixture.store = Arc::new(WatchedStore { inner, before_look: Box::new(before_look) });
+    fixture.store = Arc::new(HookedStore::before_look(inner, before_look));
     let report = fixture.verify(Depth::Bytes).await;
     assert!(report.findings.is_empty(), "{:#?}", report.findings);
     assert_eq!(report.checked.indexes, 1);

@@ -175,7 +175,9 @@ async fn what_clients_were_told_of_must_be_held() {
     fixture
         .change_manifest(|manifest| {
             let bottles = &mut manifest.images.get_mut(&image).unwrap().bottles;
-            bottles.get_mut(&digest).unwrap().superseded_at = Some(Timestamp::UNIX_EPOCH);
+            let record = bottles.get_mut(&digest).unwrap();
+            (record.dropped_at, record.superseded_at) =
+                (Some(Timestamp::UNIX_EPOCH), Some(Timestamp::UNIX_EPOCH));
         })
         .await;
     let report = fixture.verify(Depth::Sizes).await;

@@ -169,7 +169,7 @@ async fn of_a_rebuild_and_another_writer_the_other_one_wins() {
                 Ok(())
             })
         };
-        fixture.store = Arc::new(HookedStore { inner, before_put: Box::new(meddle) });
+        fixture.store = Arc::new(HookedStore::before_put(inner, meddle));
         let error = fixture.verifier(Depth::Sizes).rebuild().await.unwrap_err();
         assert!(matches!(error, RebuildError::Conflict), "{error}");
         assert_eq!(fixture.object(manifest::KEY).await.unwrap(), other);

@@ -145,7 +145,7 @@ async fn a_repair_that_dies_before_its_report_is_made_again_and_harms_nothing() 
     let broken = |_| -> BoxFuture<'static, Result<(), StoreError>> {
         Box::pin(async { Err(StoreError::NoRoom { key: "any".to_owned(), cause: "full".to_owned() }) })
     };
-    fixture.store = Arc::new(HookedStore { inner: Arc::clone(&sound), before_put: Box::new(broken) });
+    fixture.store = Arc::new(HookedStore::before_put(Arc::clone(&sound), broken));
     let verifier = fixture.verifier(Depth::Bytes);
     let mut report = verifier.verify().await.unwrap();
     let error = verifier.repair(&mut report).await.unwrap_err();

@@ -36,7 +36,7 @@ async fn a_manifest_that_someone_else_wrote_is_never_overwritten() {
             Ok(())
         })
     };
-    fixture.store = Arc::new(HookedStore { inner, before_put: Box::new(meddle) });
+    fixture.store = Arc::new(HookedStore::before_put(inner, meddle));
     assert_eq!(fixture.plan().await.total().bottles, 1);
     let tally = fixture.manifest().await.tally(None);
     assert_eq!((tally.held.bottles, tally.queued.bottles), (4, 1));

@@ -1,18 +1,17 @@
-//! Settle's part: tags what is dropped, and forgets what has expired.
+//! What is to be retired, and what is in the way.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::time::Duration;
 
-use futures_util::{FutureExt, StreamExt, TryStreamExt, stream};
 use jiff::Timestamp;
 use serde::Serialize;
 
-use crate::bottle::{BottleTag, Digest, FormulaName, ImagePath, ObjectKey};
+use crate::bottle::{BottleTag, Digest, FormulaName, ImagePath};
 use crate::clock;
 use crate::manifest::{Manifest, State};
 use crate::publication::{NeededBottle, Publication, Scope, Set, SetError};
 use crate::run::RunId;
-use crate::store::{Store, StoreError, superseded_tags};
+use crate::store::{Store, StoreError};
 
 /// A bottle that is, or would be, tagged as superseded.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -62,6 +61,14 @@ pub enum Blocked {
     /// An operator rolled back.
     #[error("publishing is held back by a rollback")]
     HeldBack,
+    /// Nobody can say what a set names that clients read, or would after a rollback.
+    #[error("the set {run} can't be read: {why}; two more publications, and it is needed no longer")]
+    UnreadableSet {
+        /// The run that staged it.
+        run: RunId,
+        /// What is wrong with it.
+        why: String,
+    },
     /// It would be a large part of the mirror.
     #[error(
         "upstream dropped {bottles} of the {held} bottles at once: look whether that can be, and then \
@@ -75,15 +82,6 @@ pub enum Blocked {
     },
 }
 
-/// How many bottles are tagged in one settle; the next one goes on.
-const MOST: usize = 1000;
-
-/// Objects are written anew so many at once.
-const AT_ONCE: usize = 8;
-
-/// S3's rules are run once a day, and take their time.
-const RULE_TAKES: Duration = Duration::from_hours(48);
-
 /// More than one bottle in four at once, and more than this many, is taken for a
 /// mistake.
 const FEW: u64 = 100;
@@ -96,7 +94,7 @@ pub async fn outlook(
     at_most: Option<u64>,
     now: Timestamp,
     grace: Duration,
-) -> Result<Outlook, SetError> {
+) -> Result<Outlook, StoreError> {
     let mut outlook = Outlook::default();
     let mut dropped = Vec::new();
     let mut held = 0;
@@ -131,7 +129,14 @@ pub async fn outlook(
     } else if !publication.staged.is_empty() {
         outlook.blocked = Some(Blocked::Waiting);
     }
-    let named = named(store, manifest).await?;
+    let named = match named(store, manifest).await {
+        Ok(named) => named,
+        Err(Unknown::Set(run, why)) => {
+            outlook.blocked = Some(Blocked::UnreadableSet { run, why });
+            return Ok(outlook);
+        }
+        Err(Unknown::Store(error)) => return Err(error),
+    };
     let before = dropped.len();
     dropped.retain(|one| !named.contains(&(one.image.clone(), one.digest)));
     outlook.still_named = (before - dropped.len()) as u64;
@@ -146,8 +151,15 @@ pub async fn outlook(
     Ok(outlook)
 }
 
+/// Why it can't be said what is named.
+enum Unknown {
+    /// A set is gone or damaged.
+    Set(RunId, String),
+    Store(StoreError),
+}
+
 /// Every bottle that API files name which clients read, or would after a rollback.
-async fn named(store: &dyn Store, manifest: &Manifest) -> Result<HashSet<(ImagePath, Digest)>, SetError> {
+async fn named(store: &dyn Store, manifest: &Manifest) -> Result<HashSet<(ImagePath, Digest)>, Unknown> {
     let Publication { staged, published, previous, .. } = &manifest.publication;
     let mut scopes: BTreeMap<&RunId, BTreeSet<&Scope>> = BTreeMap::new();
     for (scope, published) in published.iter().chain(previous) {
@@ -158,7 +170,12 @@ async fn named(store: &dyn Store, manifest: &Manifest) -> Result<HashSet<(ImageP
     }
     let mut named = HashSet::new();
     for (run, scopes) in scopes {
-        let Some(set) = Set::load(store, run).await? else { continue };
+        let set = match Set::load(store, run).await {
+            Ok(Some(set)) => set,
+            Ok(None) => return Err(Unknown::Set(run.clone(), "it is gone".to_owned())),
+            Err(SetError::Store(error)) => return Err(Unknown::Store(error)),
+            Err(error @ SetError::Damaged { .. }) => return Err(Unknown::Set(run.clone(), error.to_string())),
+        };
         // A client that has no file reads nothing of it.
         let scopes: Vec<&Scope> =
             scopes.into_iter().filter(|scope| set.files_of(scope).next().is_some()).collect();
@@ -179,125 +196,25 @@ async fn named(store: &dyn Store, manifest: &Manifest) -> Result<HashSet<(ImageP
     Ok(named)
 }
 
-/// Tags what an outlook says, and takes note of it in the manifest; how many bottles.
-pub async fn retire(
-    store: &dyn Store,
-    manifest: &mut Manifest,
-    outlook: &Outlook,
-    now: Timestamp,
-) -> Result<u64, StoreError> {
-    if let Some(blocked) = &outlook.blocked {
-        if matches!(blocked, Blocked::TooMany { .. }) {
+/// Takes note, in the manifest, of what an outlook says; of how many bottles. The tags
+/// follow.
+pub fn supersede(manifest: &mut Manifest, outlook: &Outlook, now: Timestamp) -> u64 {
+    match &outlook.blocked {
+        None => {}
+        Some(blocked @ (Blocked::TooMany { .. } | Blocked::UnreadableSet { .. })) => {
             tracing::error!(why = %blocked, "nothing is retired");
+            return 0;
         }
-        return Ok(0);
+        Some(_) => return 0,
     }
-    let writes = outlook.now.iter().take(MOST).map(|one| {
-        let flat = manifest.bottle(&one.image, &one.digest).map(|record| record.flat.clone());
-        tag(store, one, flat.unwrap_or_default(), now).boxed()
-    });
-    let writes: Vec<_> = writes.collect();
-    let outcomes: Vec<_> = stream::iter(writes).buffer_unordered(AT_ONCE).try_collect().await?;
     let mut count = 0;
-    for (one, outcome) in outcomes {
-        let Some(image) = manifest.images.get_mut(&one.image) else { continue };
-        match outcome {
-            Tagged::Now => {
-                count += 1;
-                if let Some(record) = image.bottles.get_mut(&one.digest) {
-                    record.superseded_at = Some(now);
-                }
-            }
-            Tagged::Gone => {
-                image.bottles.remove(&one.digest);
-            }
-            Tagged::Kept => {}
+    for one in &outlook.now {
+        let image = manifest.images.get_mut(&one.image);
+        if let Some(record) = image.and_then(|image| image.bottles.get_mut(&one.digest)) {
+            record.superseded_at = Some(now);
+            record.is_tagged = false;
+            count += 1;
         }
     }
-    Ok(count)
-}
-
-enum Tagged {
-    Now,
-    Gone,
-    /// It can't be written anew: it stays for good.
-    Kept,
-}
-
-async fn tag<'a>(
-    store: &dyn Store,
-    one: &'a Retired,
-    flat: Vec<ObjectKey>,
-    now: Timestamp,
-) -> Result<(&'a Retired, Tagged), StoreError> {
-    let tags = superseded_tags(now);
-    for key in &flat {
-        match store.retag(key, &tags).await {
-            Ok(_) => {}
-            Err(error @ (StoreError::Refused { .. } | StoreError::Failed { transient: false, .. })) => {
-                tracing::warn!(object.key = %key, %error, "its flat name is not tagged: it stays");
-            }
-            Err(error) => return Err(error),
-        }
-    }
-    match store.retag(&ObjectKey::blob(&one.image, &one.digest), &tags).await {
-        Ok(true) => Ok((one, Tagged::Now)),
-        Ok(false) => Ok((one, Tagged::Gone)),
-        Err(StoreError::Refused { key, why }) => {
-            tracing::warn!(object.key = key, why, "not retired");
-            Ok((one, Tagged::Kept))
-        }
-        Err(error) => Err(error),
-    }
-}
-
-/// Removes what is tagged for longer than `grace`, where the store leaves that to us,
-/// and forgets what is gone; how many bottles are.
-pub async fn expire(
-    store: &dyn Store,
-    manifest: &mut Manifest,
-    now: Timestamp,
-    grace: Duration,
-) -> Result<u64, StoreError> {
-    let before = now.checked_sub(grace).unwrap_or(Timestamp::MIN);
-    let mut over = superseded_before(manifest, before);
-    over.truncate(MOST);
-    let key = |(path, digest, _): &Superseded| ObjectKey::blob(path, digest);
-    let keys: Vec<ObjectKey> = over.iter().flat_map(|one| one.2.iter().cloned().chain([key(one)])).collect();
-    if keys.is_empty() {
-        return Ok(0);
-    }
-    if !store.expire(&keys, before).await? {
-        // Asked once each, when a rule has had its time.
-        let before = before.checked_sub(RULE_TAKES).unwrap_or(Timestamp::MIN);
-        let old: HashSet<Digest> = superseded_before(manifest, before).into_iter().map(|one| one.1).collect();
-        over.retain(|one| old.contains(&one.1));
-    }
-    let looks: Vec<_> = over.iter().map(|one| look(store, key(one)).boxed()).collect();
-    let there: Vec<bool> = stream::iter(looks).buffered(AT_ONCE).try_collect().await?;
-    let mut gone = 0;
-    for ((path, digest, _), is_there) in over.iter().zip(there) {
-        if !is_there && let Some(image) = manifest.images.get_mut(path) {
-            image.bottles.remove(digest);
-            gone += 1;
-        }
-    }
-    Ok(gone)
-}
-
-/// A bottle, and its flat names.
-type Superseded = (ImagePath, Digest, Vec<ObjectKey>);
-
-fn superseded_before(manifest: &Manifest, before: Timestamp) -> Vec<Superseded> {
-    let mut found = Vec::new();
-    for (path, image) in &manifest.images {
-        let superseded =
-            image.bottles.iter().filter(|(_, record)| record.superseded_at.is_some_and(|at| at <= before));
-        found.extend(superseded.map(|(digest, record)| (path.clone(), *digest, record.flat.clone())));
-    }
-    found
-}
-
-async fn look(store: &dyn Store, key: ObjectKey) -> Result<bool, StoreError> {
-    Ok(store.head(&key).await?.is_some())
+    count
 }
