@@ -99,6 +99,7 @@ impl Local {
             size_threshold,
             concurrency: 16,
             deadline: None,
+            is_partial: false,
         };
         self.pipeline.planner(upstream, selection, settings)
     }

@@ -23,7 +23,8 @@ pub enum Event {
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct PlanRequest {
-    /// What is wanted this time, instead of the configured selection.
+    /// What is wanted this time, instead of the configured selection: it is queued, and
+    /// nothing is published or retired by it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub selection: Option<SelectionFile>,
     /// Only look: nothing is written, sent or scaled.

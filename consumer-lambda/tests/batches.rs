@@ -39,6 +39,7 @@ impl System {
             size_threshold: u64::MAX,
             concurrency: 8,
             deadline: None,
+            is_partial: false,
         };
         let upstream = service::upstream(&self.settings, &[]).unwrap();
         pipeline.planner(upstream, "".parse().unwrap(), settings).plan(Mode::Queue).await.unwrap();

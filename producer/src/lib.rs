@@ -133,6 +133,7 @@ impl Producer {
     async fn plan(&self, request: PlanRequest, deadline: Instant) -> Result<PlanAnswer, ProducerError> {
         let started = Instant::now();
         let pipeline = self.pipeline()?;
+        let is_partial = request.selection.is_some();
         let selection = match request.selection {
             Some(file) => selection::given(file)?,
             None => selection::configured(&self.settings, &self.config).await?,
@@ -148,6 +149,7 @@ impl Producer {
                 size_threshold: self.settings.size_threshold,
                 concurrency: self.settings.concurrency,
                 deadline: Some(started + left.saturating_sub(KEPT_FOR_WRITING.min(left / 4))),
+                is_partial,
             },
         );
         let mode = if request.dry_run { Mode::DryRun { sizes: !request.no_sizes } } else { Mode::Queue };

@@ -7,7 +7,7 @@ use futures_util::TryStreamExt as _;
 
 use crate::bottle::{Hasher, ObjectKey};
 use crate::retry::{Policy, Retryable as _, Verdict};
-use crate::store::{Reading, Store, StoreError, Version};
+use crate::store::{LARGEST_COPY, Reading, Store, StoreError, Version};
 
 use super::contents::Dated;
 use super::identify::{Bottle, Target};
@@ -58,10 +58,6 @@ enum Read {
 
 /// A read that breaks is gone on with so often without a byte of progress.
 const MOST_TRIES: u32 = 6;
-
-/// More than S3 copies at once.
-/// <https://docs.aws.amazon.com/AmazonS3/latest/API/API_CopyObject.html>
-const LARGEST_COPY: u64 = 5 << 30;
 
 impl Adopter {
     /// Brings a bottle to its keys; an error is the store's, and about no bottle alone.

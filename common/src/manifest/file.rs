@@ -56,6 +56,10 @@ struct Header {
     publication: Publication,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     folded_at: Option<Timestamp>,
+    #[serde(default)]
+    undone: u64,
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    obeyed: BTreeSet<ObjectKey>,
 }
 
 // Field by field: a flattened `Image` would be read twice.
@@ -118,6 +122,8 @@ pub fn encode(manifest: &Manifest) -> Result<Vec<u8>, ManifestError> {
         runs: manifest.runs.clone(),
         publication: manifest.publication.clone(),
         folded_at: manifest.folded_at,
+        undone: manifest.undone,
+        obeyed: manifest.obeyed.clone(),
     };
     let write = || -> std::io::Result<Vec<u8>> {
         let mut encoder = zstd::Encoder::new(Vec::new(), LEVEL)?;
@@ -166,6 +172,8 @@ pub fn decode(bytes: &[u8]) -> Result<Manifest, ManifestError> {
         runs: header.runs,
         publication: header.publication,
         folded_at: header.folded_at,
+        undone: header.undone,
+        obeyed: header.obeyed,
         images: BTreeMap::new(),
     };
     while next(&mut line)? {

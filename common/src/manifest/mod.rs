@@ -49,6 +49,11 @@ pub struct Manifest {
     pub publication: Publication,
     /// When settle last changed it: later with every change, whatever the clock says.
     pub folded_at: Option<Timestamp>,
+    /// How often something came undone that a plan had done: a plan that went on
+    /// meanwhile doesn't know of it.
+    pub undone: u64,
+    /// The receipts whose orders were obeyed, of those that may still be there.
+    pub obeyed: BTreeSet<ObjectKey>,
     /// What is known of each image.
     pub images: BTreeMap<ImagePath, Image>,
 }
@@ -207,6 +212,12 @@ impl Manifest {
         }
     }
 
+    /// Has the next plan look at everything: something came undone.
+    pub fn undo_plan(&mut self) {
+        self.planned = None;
+        self.undone += 1;
+    }
+
     /// The time of the next change, which is later than that of every change before it.
     pub fn next_tick(&self, now: Timestamp) -> Timestamp {
         let least = self.folded_at.map(|last| clock::after(last, Duration::from_millis(1)));
@@ -252,7 +263,7 @@ impl Manifest {
             });
         }
         if !lost.is_empty() {
-            self.planned = None;
+            self.undo_plan();
         }
         lost
     }
@@ -344,7 +355,7 @@ impl Manifest {
             && record.at <= at
         {
             image.bottles.remove(&message.digest);
-            self.planned = None;
+            self.undo_plan();
         }
     }
 }

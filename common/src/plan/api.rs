@@ -52,7 +52,10 @@ impl Planner {
     ) -> Result<StagedFiles, ApiError> {
         let mut staged = StagedFiles::default();
         for path in ApiPath::all(clients).into_iter().filter(|path| !path.is_catalogue()) {
-            let known = newest.and_then(|set| set.files.get(&path));
+            let known = match newest.and_then(|set| set.files.get(&path)) {
+                Some(known) if self.is_there(known).await? => Some(known),
+                _ => None,
+            };
             match self.ask(&path, known.map(|file| &file.validators)).await? {
                 ApiAnswer::Missing => {
                     // Where no platform is named, ones occur that brew no longer knows.
@@ -85,7 +88,10 @@ impl Planner {
         validators: &Validators,
         newest: Option<&Set>,
     ) -> Result<Catalogue, ApiError> {
-        let known = newest.and_then(|set| set.files.get(path)).filter(|file| file.sha256 == sha256);
+        let known = match newest.and_then(|set| set.files.get(path)) {
+            Some(known) if known.sha256 == sha256 && self.is_there(known).await? => Some(known),
+            _ => None,
+        };
         let asked = known.is_some().then_some(validators).filter(|validators| !validators.is_empty());
         match (self.ask(path, asked).await?, known) {
             (ApiAnswer::Unchanged, Some(file)) => {
@@ -96,6 +102,11 @@ impl Planner {
             }
             _ => Ok(Catalogue::Changed),
         }
+    }
+
+    /// Whether the bytes of a file that was staged are there still.
+    async fn is_there(&self, file: &ApiFile) -> Result<bool, ApiError> {
+        Ok(self.store.head(&file_key(&file.sha256)?).await?.is_some())
     }
 
     async fn ask(&self, path: &ApiPath, known: Option<&Validators>) -> Result<ApiAnswer, ApiError> {

@@ -29,7 +29,7 @@ use crate::catalogue::{Catalogue, Skipped};
 use crate::clock::Clock;
 use crate::manifest::{self, Manifest, ManifestError, PlannedCatalogue};
 use crate::message::{Lane, Message};
-use crate::publication::{ApiFile, ApiPath, Need, Set, SetError, Staged};
+use crate::publication::{ApiFile, ApiPath, Need, Publication, Set, SetError, Staged};
 use crate::queue::{Queue, QueueError};
 use crate::registry::{self, Upstream};
 use crate::retire::{self, Gone, Listed};
@@ -96,6 +96,9 @@ pub struct PlanSettings {
     pub concurrency: usize,
     /// When to stop between two formulae, for the next plan to go on.
     pub deadline: Option<Instant>,
+    /// Whether the selection is for this plan alone, and not what the mirror is to
+    /// hold: then bottles are queued, and nothing is published or retired by it.
+    pub is_partial: bool,
 }
 
 /// A plan that could not be made.
@@ -140,6 +143,7 @@ impl Planner {
     pub async fn plan(&self, mode: Mode) -> Result<PlanReport, PlanError> {
         let started_at = self.clock.now();
         let (manifest, version) = manifest::load(&*self.store).await?;
+        let publication = manifest.publication.clone();
         let Moment { sources, unread, files, newest, trouble } = self.read_moment(mode, &manifest).await?;
         let Some(Sources { catalogue, validators, taps, roots, .. }) = sources else {
             let mut report = PlanReport { unchanged: true, unread_taps: unread, ..PlanReport::new() };
@@ -169,7 +173,7 @@ impl Planner {
 
         let mut writer = match mode {
             Mode::DryRun { .. } => None,
-            Mode::Queue => Some(Writer::begin(self, manifest, version, started_at).await?),
+            Mode::Queue => Some(Writer::begin(self, manifest, version, gone, started_at).await?),
         };
         report.run = writer.as_ref().map(|writer| writer.run.id.clone());
         let run = report.run.clone().unwrap_or_else(|| RunId::new(started_at));
@@ -179,11 +183,11 @@ impl Planner {
         let Some(writer) = writer else { return Ok(report) };
         needs::leave_out(&mut needs, &left);
         report.api.trouble = trouble;
-        let mut ending = Ending { planned: None, staged: None, listed, gone };
+        let mut ending = Ending { planned: None, staged: None, listed };
         if report.complete {
             if let Some(files) = files {
                 ending.staged =
-                    self.stage_set(files, clients, needs, newest.as_ref(), &mut report.api).await?;
+                    self.stage_set(files, clients, needs, newest.as_ref(), &publication, &mut report.api).await?;
             }
             // The next plan takes the set and the catalogue for those of one moment.
             if report.is_whole() && report.api.trouble.is_none() {
@@ -199,13 +203,15 @@ impl Planner {
         Ok(report)
     }
 
-    /// Writes a set of API files and what they need, unless it is the newest one.
+    /// Writes a set of API files and what they need, unless it is the newest one, and
+    /// that is read or waited for by all whom it is for.
     async fn stage_set(
         &self,
         files: StagedFiles,
         clients: Vec<BottleTag>,
         needs: Vec<Need>,
         newest: Option<&Set>,
+        publication: &Publication,
         report: &mut ApiReport,
     ) -> Result<Option<Staged>, PlanError> {
         let StagedFiles { files, missing, fresh } = files;
@@ -219,6 +225,7 @@ impl Planner {
         if let Some(newest) = newest
             && (&newest.clients, &newest.needs) == (&clients, &needs)
             && digests(&newest.files) == digests(&files)
+            && publication.is_in_force(newest)
         {
             return Ok(None);
         }
@@ -313,7 +320,9 @@ impl Planner {
     ) -> Result<PlanReport, PlanError> {
         if let Some((files, newest)) = files {
             let (clients, needs) = (newest.clients.clone(), newest.needs.clone());
-            let staged = self.stage_set(files, clients, needs, Some(&newest), &mut report.api).await?;
+            let publication = &manifest.publication;
+            let staged =
+                self.stage_set(files, clients, needs, Some(&newest), publication, &mut report.api).await?;
             if let Some(staged) = staged {
                 write::stage(&*self.store, manifest, version, &staged).await?;
             }

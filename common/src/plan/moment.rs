@@ -34,6 +34,10 @@ impl Planner {
             let Looked { sources, unread } = self.read_sources(None).await?;
             return Ok(Moment { sources, unread, files: None, newest: None, trouble: None });
         }
+        if self.settings.is_partial {
+            let Looked { sources, unread } = self.read_sources(None).await?;
+            return Ok(Moment { sources, unread, files: None, newest: None, trouble: None });
+        }
         let newest = self.newest_set(manifest).await?;
         let known = newest.as_ref().and_then(|_| self.known_catalogue(manifest));
         let Looked { mut sources, mut unread } = self.read_sources(known).await?;

@@ -34,7 +34,6 @@ pub(super) struct Ending {
     /// The API files that wait for their bottles.
     pub(super) staged: Option<Staged>,
     pub(super) listed: Listed,
-    pub(super) gone: Gone,
 }
 
 /// Takes note of a set outside of a run.
@@ -60,6 +59,10 @@ pub(super) struct Writer<'a> {
     pub(super) run: RunRecord,
     manifest: Manifest,
     version: Option<Version>,
+    /// What expired that is wanted again.
+    gone: Gone,
+    /// As it was when the plan began.
+    undone: u64,
     batch: Batch,
     flushed_at: Instant,
 }
@@ -69,6 +72,7 @@ impl<'a> Writer<'a> {
         planner: &'a Planner,
         manifest: Manifest,
         version: Option<Version>,
+        gone: Gone,
         started_at: Timestamp,
     ) -> Result<Self, PlanError> {
         // A plan that was cut short is gone on with, under its own name.
@@ -81,7 +85,9 @@ impl<'a> Writer<'a> {
             None => RunRecord::begin(RunId::new(started_at), started_at),
         };
         run.save(&*planner.store).await?;
-        Ok(Self { planner, run, manifest, version, batch: Batch::default(), flushed_at: Instant::now() })
+        let undone = manifest.undone;
+        let (batch, flushed_at) = (Batch::default(), Instant::now());
+        Ok(Self { planner, run, manifest, version, gone, undone, batch, flushed_at })
     }
 
     /// Where the mirror holds bottles that are wanted elsewhere too.
@@ -147,16 +153,19 @@ impl<'a> Writer<'a> {
         }
         let now = self.planner.clock.now();
         let run = self.run.id.clone();
-        let Ending { planned, staged, listed, gone } = ending;
-        let selection = &self.planner.selection;
+        let Ending { planned, staged, listed } = ending;
+        let (selection, is_partial) = (&self.planner.selection, self.planner.settings.is_partial);
+        let undone = self.undone;
         let change = |manifest: &mut Manifest| {
-            gone.apply(manifest);
-            if complete {
+            if complete && !is_partial {
                 retire::mark(manifest, &listed, selection, now);
-                manifest.planned.clone_from(&planned);
+                // What came undone since this plan began it doesn't know of.
+                manifest.planned = planned.clone().filter(|_| manifest.undone == undone);
                 if let Some(staged) = &staged {
                     manifest.publication.stage(staged.clone());
                 }
+            }
+            if complete {
                 if let Some(open) = manifest.runs.get_mut(&run) {
                     open.planning = false;
                     open.progress_at = now;
@@ -166,7 +175,7 @@ impl<'a> Writer<'a> {
         // What is gone was noted for this process alone.
         let mut changed = self.manifest.clone();
         change(&mut changed);
-        if changed != self.manifest || !gone.is_empty() {
+        if changed != self.manifest || !self.gone.is_empty() {
             self.change(change).await?;
         }
         self.run.formulae = report.formulae as u64;
@@ -207,6 +216,7 @@ impl<'a> Writer<'a> {
                 }
                 Err(ManifestError::Conflict) => {
                     (self.manifest, self.version) = manifest::load(&*self.planner.store).await?;
+                    self.gone.apply(&mut self.manifest);
                 }
                 Err(error) => return Err(error.into()),
             }

@@ -66,17 +66,24 @@ pub struct Published {
 }
 
 /// So many sets wait at most.
-pub(crate) const MOST_STAGED: usize = 3;
+const MOST_STAGED: usize = 3;
 
 impl Publication {
     /// Takes note of a set that was staged. With too many of them the one before it
     /// goes, not the oldest: that one is the nearest to being complete.
     pub fn stage(&mut self, staged: Staged) {
-        self.staged.retain(|other| other.run != staged.run);
-        self.staged.push(staged);
+        self.add_staged(staged);
         while self.staged.len() > MOST_STAGED {
             self.staged.remove(self.staged.len() - 2);
         }
+    }
+
+    /// Takes note of a set that was staged beside all others: for sets that are for some
+    /// scopes each, of which none makes up for another.
+    pub fn add_staged(&mut self, staged: Staged) {
+        self.staged.retain(|other| other.run != staged.run);
+        self.staged.push(staged);
+        self.staged.sort_by(|a, b| a.run.cmp(&b.run));
     }
 
     /// The newest set, whether it waits, is read, or was rolled back.
@@ -87,6 +94,19 @@ impl Publication {
     /// Whether `scope` waits for the set of `run`.
     pub fn awaits(&self, scope: &Scope, run: &RunId) -> bool {
         self.published.get(scope).is_none_or(|published| published.run < *run)
+    }
+
+    /// Whether each scope of a set reads it, file for file, or waits for it; or is kept
+    /// from it by a rollback.
+    pub fn is_in_force(&self, set: &Set) -> bool {
+        let is_of = |published: Option<&Published>| published.is_some_and(|published| published.run == set.run);
+        set.scopes().iter().all(|scope| {
+            let waits = self.staged.iter().any(|staged| staged.run == set.run && staged.scopes.contains(scope));
+            let has_files =
+                || set.files_of(scope).all(|(path, file)| self.files.get(path) == Some(&file.sha256));
+            let is_held_back = self.held_since.is_some() && is_of(self.previous.get(scope));
+            waits || is_held_back || (is_of(self.published.get(scope)) && has_files())
+        })
     }
 
     /// Forgets the sets that nobody waits for any more.

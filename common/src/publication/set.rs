@@ -109,11 +109,12 @@ struct Header {
 }
 
 impl Set {
-    /// The scopes that its files are for: its clients, all of them together, and
-    /// what names no bottle.
+    /// The scopes that it has files for, of its clients, all of them together, and what
+    /// names no bottle. Who has none goes on reading what was published before.
     pub fn scopes(&self) -> Vec<Scope> {
         let clients = self.clients.iter().cloned().map(Scope::Client);
-        clients.chain([Scope::AllClients, Scope::NoBottles]).collect()
+        let all = clients.chain([Scope::AllClients, Scope::NoBottles]);
+        all.filter(|scope| self.files_of(scope).next().is_some()).collect()
     }
 
     /// The files of one scope.

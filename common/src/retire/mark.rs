@@ -5,7 +5,7 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 use futures_util::{FutureExt, StreamExt, TryStreamExt, stream};
 use jiff::Timestamp;
 
-use crate::bottle::{Digest, ImagePath, ObjectKey};
+use crate::bottle::{Digest, FormulaName, ImagePath, ObjectKey};
 use crate::catalogue::Catalogue;
 use crate::manifest::{BottleRecord, Image, Manifest, State};
 use crate::selection::Selection;
@@ -16,6 +16,10 @@ pub struct Listed {
     digests: HashMap<ImagePath, HashSet<Digest>>,
     /// What the keys of images begin with that they speak for.
     roots: BTreeSet<String>,
+    /// The taps that they speak for, `USER/TAP`; homebrew/core has no name.
+    taps: HashSet<String>,
+    /// What they call the formula of an image.
+    names: HashMap<ImagePath, FormulaName>,
     /// Formulae that could not be read; `None` if one can't even be named.
     unread: Option<BTreeSet<String>>,
 }
@@ -31,13 +35,16 @@ impl Listed {
     /// What `catalogue` lists; `roots` are those that it speaks for.
     pub fn of(catalogue: &Catalogue, roots: BTreeSet<String>) -> Self {
         let mut digests: HashMap<ImagePath, HashSet<Digest>> = HashMap::new();
+        let (mut taps, mut names) = (HashSet::new(), HashMap::new());
         for formula in catalogue.formulae() {
+            taps.insert(tap_of(&formula.name).to_owned());
+            names.insert(formula.image.clone(), formula.name.clone());
             let listed = digests.entry(formula.image.clone()).or_default();
             listed.extend(formula.bottles.iter().map(|(_, digest)| *digest));
         }
-        let name = |name: &str| name.parse::<crate::bottle::FormulaName>().ok().map(|_| name.to_owned());
+        let name = |name: &str| name.parse::<FormulaName>().ok().map(|_| name.to_owned());
         let unread = catalogue.skipped().iter().map(|skipped| name(&skipped.name)).collect();
-        Self { digests, roots, unread }
+        Self { digests, roots, taps, names, unread }
     }
 
     /// Whether a bottle is listed.
@@ -47,16 +54,30 @@ impl Listed {
 
     /// Whether the catalogues tell for sure that a bottle of this image is not listed.
     fn speaks_for(&self, path: &ImagePath, image: &Image) -> bool {
+        let formula = &image.formula;
         let is_root = |at: usize| self.roots.contains(&path.as_str()[..at]);
+        // Two taps may have one root. What can't be read may not tell its tap.
         path.as_str().match_indices('/').any(|(at, _)| is_root(at))
-            && self.unread.as_ref().is_some_and(|unread| !unread.contains(image.formula.as_str()))
+            && self.taps.contains(tap_of(formula))
+            && self.unread.as_ref().is_some_and(|unread| {
+                !unread.contains(formula.as_str()) && !unread.contains(formula.short())
+            })
     }
+}
+
+/// `USER/TAP` of a formula; nothing for homebrew/core's.
+fn tap_of(formula: &FormulaName) -> &str {
+    formula.as_str().rsplit_once('/').map_or("", |(tap, _)| tap)
 }
 
 /// Takes note, in the manifest, of what is dropped since `now` and of what is wanted
 /// again: settle takes the tags off that.
 pub fn mark(manifest: &mut Manifest, listed: &Listed, selection: &Selection, now: Timestamp) {
     for (path, image) in &mut manifest.images {
+        // A manifest that was rebuilt can't always tell.
+        if let Some(name) = listed.names.get(path) {
+            image.formula.clone_from(name);
+        }
         let speaks = listed.speaks_for(path, image);
         for (digest, record) in &mut image.bottles {
             if listed.lists(path, digest) || selection.keeps(&image.formula, &record.tags) {

@@ -17,4 +17,4 @@ mod tag;
 
 pub use mark::{Gone, Listed, look_for_gone, mark};
 pub use outlook::{Blocked, Outlook, Retired, outlook, supersede};
-pub use tag::{bring_back, expire, is_untagged, tag};
+pub use tag::{Tagged, bring_back, expire, is_untagged, tag};

@@ -11,7 +11,7 @@ use crate::clock;
 use crate::manifest::{Manifest, State};
 use crate::publication::{NeededBottle, Publication, Scope, Set, SetError};
 use crate::run::RunId;
-use crate::store::{Store, StoreError};
+use crate::store::{LARGEST_COPY, Store, StoreError};
 
 /// A bottle that is, or would be, tagged as superseded.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -70,10 +70,7 @@ pub enum Blocked {
         why: String,
     },
     /// It would be a large part of the mirror.
-    #[error(
-        "upstream dropped {bottles} of the {held} bottles at once: look whether that can be, and then \
-         `bottles retire --at-most {bottles}`"
-    )]
+    #[error("upstream dropped {bottles} of the {held} bottles at once: look whether that can be")]
     TooMany {
         /// Bottles that would be tagged.
         bottles: u64,
@@ -112,9 +109,10 @@ pub async fn outlook(
                 expires_at: clock::after(record.superseded_at.unwrap_or(now), grace),
             };
             match (record.superseded_at, record.dropped_at) {
-                (Some(_), _) => outlook.superseded.push(retired()),
-                (None, Some(_)) => dropped.push(retired()),
-                (None, None) => {}
+                (Some(_), Some(_)) => outlook.superseded.push(retired()),
+                // S3 writes no larger one anew, and would expire it by its age.
+                (None, Some(_)) if record.size <= LARGEST_COPY => dropped.push(retired()),
+                (_, None) | (None, Some(_)) => {}
             }
         }
     }

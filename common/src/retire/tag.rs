@@ -1,6 +1,5 @@
 //! The tags themselves, on and off, and what goes by them.
 
-use std::collections::HashSet;
 use std::time::Duration;
 
 use futures_util::{FutureExt, StreamExt, TryStreamExt, stream};
@@ -23,12 +22,17 @@ const RULE_TAKES: Duration = Duration::from_hours(48);
 type Chosen = (ImagePath, Digest, Vec<ObjectKey>);
 
 /// What became of an object's tags.
+#[derive(Clone, Copy, PartialEq, Eq)]
 enum Written {
     Done,
     Gone,
-    /// It can't be written anew, and stays for good.
-    Kept,
+    /// They could not be written: another settle tries again.
+    Failed,
 }
+
+/// Tags that were written, to be noted in the manifest.
+#[derive(Default)]
+pub struct Tagged(Vec<(ImagePath, Digest, Option<Timestamp>, Written)>);
 
 /// Whether a bottle is superseded and its tag not known to be written.
 pub fn is_untagged(record: &BottleRecord) -> bool {
@@ -43,58 +47,84 @@ fn is_wanted_again(record: &BottleRecord) -> bool {
     record.state == State::Held && record.superseded_at.is_some() && record.dropped_at.is_none()
 }
 
-/// Writes the tags of bottles that the stored manifest says are superseded, and takes
-/// note of it; of how many. Those of a manifest that was not stored may not be written.
-pub async fn tag(store: &dyn Store, stored: &mut Manifest) -> Result<u64, StoreError> {
+/// Writes the tags of bottles that the stored manifest says are superseded. Those of a
+/// manifest that was not stored may not be written.
+pub async fn tag(store: &dyn Store, stored: &Manifest) -> Tagged {
     let mut writes = Vec::new();
     for (path, digest, flat) in chosen(stored, is_untagged) {
         let since = stored.bottle(&path, &digest).and_then(|record| record.superseded_at);
         let tags = since.map(superseded_tags).unwrap_or_default();
-        writes.push(async move { retag(store, (path, digest, flat), &tags).await }.boxed());
+        let write = async move {
+            let written = retag(store, &path, &digest, &flat, &tags).await;
+            let written = written.unwrap_or_else(|error| {
+                tracing::error!(image = %path, %digest, %error, "it can't be tagged, and does not expire");
+                Written::Failed
+            });
+            (path, digest, since, written)
+        };
+        writes.push(write.boxed());
     }
-    let written: Vec<_> = stream::iter(writes).buffer_unordered(AT_ONCE).try_collect().await?;
-    let mut count = 0;
-    for ((path, digest), written) in written {
-        let Some(image) = stored.images.get_mut(&path) else { continue };
-        match written {
-            Written::Done => {
-                count += 1;
-                if let Some(record) = image.bottles.get_mut(&digest) {
-                    record.is_tagged = true;
+    Tagged(stream::iter(writes).buffer_unordered(AT_ONCE).collect().await)
+}
+
+impl Tagged {
+    /// Takes note of it, of what is superseded since the same moment.
+    pub fn apply(&self, manifest: &mut Manifest) {
+        for (path, digest, since, written) in &self.0 {
+            let Some(image) = manifest.images.get_mut(path) else { continue };
+            let record = image.bottles.get_mut(digest);
+            let record = record.filter(|one| one.state == State::Held && one.superseded_at == *since);
+            match (record, written) {
+                (Some(record), Written::Done) => record.is_tagged = true,
+                (Some(_), Written::Gone) => {
+                    image.bottles.remove(digest);
                 }
+                (None, _) | (_, Written::Failed) => {}
             }
-            Written::Gone => {
-                image.bottles.remove(&digest);
-            }
-            Written::Kept => {}
         }
     }
-    Ok(count)
+
+    /// How many could not be tagged.
+    pub fn failed(&self) -> u64 {
+        self.0.iter().filter(|one| one.3 == Written::Failed).count() as u64
+    }
 }
 
 /// Takes the tags off bottles that are wanted again, whether they are known to have
 /// been written or not. Those that have expired are forgotten, and planned anew.
-pub async fn bring_back(store: &dyn Store, manifest: &mut Manifest) -> Result<(), StoreError> {
+/// One whose tag stays is not told to clients.
+pub async fn bring_back(store: &dyn Store, manifest: &mut Manifest) {
     let none = Tags::new();
     let wanted = chosen(manifest, is_wanted_again).into_iter();
-    let writes: Vec<_> = wanted.map(|one| retag(store, one, &none).boxed()).collect();
-    let written: Vec<_> = stream::iter(writes).buffer_unordered(AT_ONCE).try_collect().await?;
-    for ((path, digest), written) in written {
+    let untag = |(path, digest, flat): Chosen| {
+        let none = &none;
+        async move {
+            let written = retag(store, &path, &digest, &flat, none).await;
+            let written = written.unwrap_or_else(|error| {
+                tracing::error!(image = %path, %digest, %error, "its tag can't be taken off: it may expire");
+                Written::Failed
+            });
+            (path, digest, written)
+        }
+        .boxed()
+    };
+    let writes: Vec<_> = wanted.map(untag).collect();
+    let written: Vec<_> = stream::iter(writes).buffer_unordered(AT_ONCE).collect().await;
+    for (path, digest, written) in written {
         let Some(image) = manifest.images.get_mut(&path) else { continue };
         match written {
-            // What can't be written anew was never tagged either.
-            Written::Done | Written::Kept => {
+            Written::Done => {
                 if let Some(record) = image.bottles.get_mut(&digest) {
                     (record.superseded_at, record.is_tagged) = (None, false);
                 }
             }
             Written::Gone => {
                 image.bottles.remove(&digest);
-                manifest.planned = None;
+                manifest.undo_plan();
             }
+            Written::Failed => {}
         }
     }
-    Ok(())
 }
 
 /// Removes what is superseded for longer than `grace`, where the store leaves that to
@@ -106,18 +136,16 @@ pub async fn expire(
     grace: Duration,
 ) -> Result<u64, StoreError> {
     let before = now.checked_sub(grace).unwrap_or(Timestamp::MIN);
-    let mut over = chosen(manifest, |record| is_over(record, before));
     let key = |(path, digest, _): &Chosen| ObjectKey::blob(path, digest);
+    let mut over = chosen(manifest, |record| is_over(record, before));
     let keys: Vec<ObjectKey> = over.iter().flat_map(|one| one.2.iter().cloned().chain([key(one)])).collect();
     if keys.is_empty() {
         return Ok(0);
     }
     if !store.expire(&keys, before).await? {
-        // Asked once each, when a rule has had its time.
+        // A rule does it, and has had its time with these.
         let before = before.checked_sub(RULE_TAKES).unwrap_or(Timestamp::MIN);
-        let old = chosen(manifest, |record| is_over(record, before));
-        let old: HashSet<(ImagePath, Digest)> = old.into_iter().map(|one| (one.0, one.1)).collect();
-        over.retain(|one| old.contains(&(one.0.clone(), one.1)));
+        over = chosen(manifest, |record| is_over(record, before));
     }
     let looks: Vec<_> = over.iter().map(|one| is_there(store, key(one)).boxed()).collect();
     let there: Vec<bool> = stream::iter(looks).buffered(AT_ONCE).try_collect().await?;
@@ -153,28 +181,16 @@ fn chosen(manifest: &Manifest, is_chosen: impl Fn(&BottleRecord) -> bool) -> Vec
 /// Replaces the tags of a bottle and of its copies.
 async fn retag(
     store: &dyn Store,
-    (path, digest, flat): Chosen,
+    path: &ImagePath,
+    digest: &Digest,
+    flat: &[ObjectKey],
     tags: &Tags,
-) -> Result<((ImagePath, Digest), Written), StoreError> {
-    for key in &flat {
-        match store.retag(key, tags).await {
-            Ok(_) => {}
-            Err(error @ (StoreError::Refused { .. } | StoreError::Failed { transient: false, .. })) => {
-                tracing::warn!(object.key = %key, %error, "its flat name's tags stay as they are");
-            }
-            Err(error) => return Err(error),
-        }
+) -> Result<Written, StoreError> {
+    for key in flat {
+        store.retag(key, tags).await?;
     }
-    let written = match store.retag(&ObjectKey::blob(&path, &digest), tags).await {
-        Ok(true) => Written::Done,
-        Ok(false) => Written::Gone,
-        Err(StoreError::Refused { key, why }) => {
-            tracing::warn!(object.key = key, why, "its tags stay as they are");
-            Written::Kept
-        }
-        Err(error) => return Err(error),
-    };
-    Ok(((path, digest), written))
+    let is_there = store.retag(&ObjectKey::blob(path, digest), tags).await?;
+    Ok(if is_there { Written::Done } else { Written::Gone })
 }
 
 async fn is_there(store: &dyn Store, key: ObjectKey) -> Result<bool, StoreError> {

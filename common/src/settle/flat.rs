@@ -1,11 +1,15 @@
 //! Copies under flat names, made inside the store once a bottle is held.
 
+use std::collections::HashSet;
+
 use futures_util::{FutureExt, StreamExt, TryStreamExt, stream};
 
 use crate::bottle::{Digest, ImagePath, ImageTag, ObjectKey};
-use crate::manifest::{Manifest, State};
-use crate::publication::Set;
+use crate::manifest::{Image, Manifest, State};
+use crate::publication::{NeededBottle, Set, Staged};
 use crate::store::{Condition, Store, StoreError};
+
+use super::publish;
 
 /// Copies are made so many at once.
 const AT_ONCE: usize = 16;
@@ -29,15 +33,33 @@ enum Copied {
     Nothing,
 }
 
-/// Makes the copies that `set` needs and the mirror can make.
-pub(super) async fn copy(store: &dyn Store, manifest: &mut Manifest, set: &Set) -> Result<(), StoreError> {
+/// Makes the copies that `set` needs and the mirror can make, but for names that newer
+/// sets gave to their bottles: those are in `named`, and so are its own then.
+pub(super) async fn copy(
+    store: &dyn Store,
+    manifest: &mut Manifest,
+    set: &Set,
+    staged: &Staged,
+    named: &mut HashSet<ObjectKey>,
+) -> Result<(), StoreError> {
+    let clients = publish::look(manifest, set);
+    // A name that is another bottle's is taken from those who read of that one: not
+    // before those who read of this one can be told.
+    let is_due = |bottle: &NeededBottle| {
+        let clients = bottle.clients.iter().filter_map(|client| clients.get(usize::from(*client)));
+        clients.into_iter().any(|one| one.has_all(staged.despite_dead.contains(&one.client)))
+    };
     let mut tasks = Vec::new();
     for need in &set.needs {
         let Some(image) = manifest.images.get(&need.image) else { continue };
         for bottle in &need.bottles {
             let held = image.bottles.get(&bottle.digest).filter(|record| record.state == State::Held);
             let Some(record) = held else { continue };
-            for to in bottle.flat.iter().filter(|to| !record.flat.contains(to)) {
+            for to in &bottle.flat {
+                let is_free = named.insert(to.clone()) && !record.flat.contains(to);
+                if !is_free || (is_anothers(image, &bottle.digest, to) && !is_due(bottle)) {
+                    continue;
+                }
                 tasks.push(copy_bottle(store, &need.image, bottle.digest, to).boxed());
             }
         }
@@ -79,6 +101,11 @@ pub(super) async fn copy(store: &dyn Store, manifest: &mut Manifest, set: &Set) 
     Ok(())
 }
 
+/// Whether a name is one of another bottle of the image.
+fn is_anothers(image: &Image, digest: &Digest, name: &ObjectKey) -> bool {
+    image.bottles.iter().any(|(other, record)| other != digest && record.flat.contains(name))
+}
+
 async fn copy_bottle(
     store: &dyn Store,
     image: &ImagePath,
@@ -88,7 +115,11 @@ async fn copy_bottle(
     match store.copy(&ObjectKey::blob(image, &digest), to).await {
         Ok(true) => Ok(Copied::Bottle { image: image.clone(), digest, to: to.clone() }),
         Ok(false) => {
-            tracing::error!(object.key = %to, "the bottle is gone that this is a name of: `bottles verify --repair` fetches it");
+            tracing::error!(
+                object.key = %to,
+                "no copy was made: the bottle is gone, which `bottles verify --repair` mends, or has more than \
+                 the 5 GiB that S3 copies at once"
+            );
             Ok(Copied::Nothing)
         }
         // A damaged bottle holds back its own name and no other.

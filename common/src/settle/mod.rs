@@ -70,6 +70,8 @@ pub struct SettleReport {
     pub rolled_back: Vec<Scope>,
     /// Bottles that are superseded from now on.
     pub retired: u64,
+    /// Superseded bottles whose tag could not be written: they don't expire.
+    pub untagged: u64,
     /// Bottles that had expired, and are forgotten.
     pub expired: u64,
     /// Runs that are complete now.
@@ -143,7 +145,7 @@ impl Settler {
             if queues_are_empty {
                 self.forget_lost(&mut manifest, looked_at);
             }
-            retire::bring_back(&*self.store, &mut manifest).await?;
+            retire::bring_back(&*self.store, &mut manifest).await;
             // In this order: what clients read first names what is there already.
             let placed = place::place(&*self.store, &mut manifest, at).await?;
             report.indexes = placed.len();
@@ -161,13 +163,14 @@ impl Settler {
                     Err(error) => return Err(error.into()),
                 }
             }
-            if bottles(&manifest).any(retire::is_untagged) {
-                self.tag_superseded().await?;
-            }
             if !report.publication.published.is_empty() {
                 self.forget_unused(&manifest, now).await;
             }
             self.clean_up(&receipts.keys, &placed, !report.settled.is_empty()).await;
+            // Last, since it may take long.
+            if bottles(&manifest).any(retire::is_untagged) {
+                report.untagged = self.tag_superseded(&manifest).await?;
+            }
             return Ok(report);
         }
     }
@@ -190,17 +193,18 @@ impl Settler {
         Ok(())
     }
 
-    /// Tags what the stored manifest says is superseded.
-    async fn tag_superseded(&self) -> Result<(), SettleError> {
+    /// Tags what the stored manifest says is superseded; how many could not be tagged.
+    async fn tag_superseded(&self, stored: &Manifest) -> Result<u64, SettleError> {
+        let tagged = retire::tag(&*self.store, stored).await;
         loop {
             let (mut manifest, version) = manifest::load(&*self.store).await?;
             let before = manifest.clone();
-            retire::tag(&*self.store, &mut manifest).await?;
+            tagged.apply(&mut manifest);
             if manifest == before {
-                return Ok(());
+                return Ok(tagged.failed());
             }
             match manifest::save(&*self.store, &manifest, version.as_ref()).await {
-                Ok(_) => return Ok(()),
+                Ok(_) => return Ok(tagged.failed()),
                 Err(ManifestError::Conflict) => {}
                 Err(error) => return Err(error.into()),
             }

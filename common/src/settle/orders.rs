@@ -1,7 +1,10 @@
 //! What operators ask of the producer.
 
+use std::collections::BTreeSet;
+
 use jiff::Timestamp;
 
+use crate::bottle::ObjectKey;
 use crate::manifest::Manifest;
 use crate::publication::{ApiPath, Scope};
 use crate::receipt::{Order, What};
@@ -18,23 +21,29 @@ pub(super) struct Obeyed {
     pub(super) retire_at_most: Option<u64>,
 }
 
-/// Carries orders out, oldest first. Each may be given twice.
+/// Carries orders out, oldest first, each receipt's once: one may be there again whose
+/// removal failed, or whose settle was killed after it had written the manifest.
 pub(super) async fn obey(
     store: &dyn Store,
     manifest: &mut Manifest,
-    orders: &[Order],
+    orders: &[(ObjectKey, Order)],
     now: Timestamp,
     at: Timestamp,
 ) -> Result<Obeyed, SettleError> {
     let mut obeyed = Obeyed::default();
-    for order in orders {
+    let is_new = |key: &ObjectKey| !manifest.obeyed.contains(key);
+    let new: Vec<&Order> = orders.iter().filter(|(key, _)| is_new(key)).map(|(_, order)| order).collect();
+    if !orders.is_empty() {
+        manifest.obeyed = orders.iter().map(|(key, _)| key.clone()).collect();
+    }
+    for order in new {
         tracing::info!(order = ?order.what, "asked by an operator");
         match &order.what {
             What::Reindex { image, tag } => {
                 if let Some(image) = manifest.images.get_mut(image)
                     && image.indexes.remove(tag).is_some()
                 {
-                    manifest.planned = None;
+                    manifest.undo_plan();
                 }
             }
             What::PublishDespiteDead { clients } => {
@@ -51,11 +60,11 @@ pub(super) async fn obey(
                 publish::republish(store, manifest, &paths).await?;
             }
             What::Rollback { clients } => {
-                // Given twice it would put forth what was put back.
-                if manifest.publication.held_since.is_none_or(|since| since < order.at) {
-                    obeyed.rolled_back = publish::roll_back(store, manifest, clients, now, at).await?;
-                    manifest.publication.held_since = Some(order.at);
-                }
+                // Twice in one settle it would put forth what was just put back.
+                let done: BTreeSet<Scope> = obeyed.rolled_back.iter().cloned().collect();
+                let scopes = publish::roll_back(store, manifest, clients, &done, at).await?;
+                obeyed.rolled_back.extend(scopes);
+                manifest.publication.held_since = Some(now);
             }
             What::Resume => manifest.publication.held_since = None,
             What::Retire { at_most } => obeyed.retire_at_most = Some(*at_most),

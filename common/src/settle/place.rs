@@ -61,7 +61,7 @@ pub(super) async fn place(
             Fate::Waits => {}
             Fate::Gone => {
                 image.indexes.remove(&tag);
-                manifest.planned = None;
+                manifest.undo_plan();
             }
             Fate::Placed => {
                 if let Some(index) = image.indexes.get_mut(&tag) {

@@ -1,6 +1,6 @@
 //! Publishes API files: after the bottles and indexes that they name.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -57,10 +57,15 @@ impl Waiting {
         if parts.is_empty() { "nothing: it is held back by a rollback".to_owned() } else { parts.join(", ") }
     }
 
+    /// Whether all bottles are there, under whatever names.
+    pub(super) fn has_all(&self, despite_dead: bool) -> bool {
+        let given_up = if despite_dead { 0 } else { self.dead + self.unplanned };
+        self.queued + given_up == 0
+    }
+
     /// Whether nothing is waited for.
     fn is_over(&self, despite_dead: bool) -> bool {
-        let given_up = if despite_dead { 0 } else { self.dead + self.unplanned };
-        self.queued + self.unnamed + given_up == 0
+        self.unnamed == 0 && self.has_all(despite_dead)
     }
 }
 
@@ -72,6 +77,8 @@ pub(super) async fn publish(
     at: Timestamp,
 ) -> Result<PublishReport, SettleError> {
     let mut report = PublishReport::default();
+    // Flat names that newer sets have given away.
+    let mut named = HashSet::new();
     let staged = manifest.publication.staged.clone();
     for (age, staged) in staged.iter().rev().enumerate() {
         let is_awaited = |scope: &Scope| manifest.publication.awaits(scope, &staged.run);
@@ -79,7 +86,7 @@ pub(super) async fn publish(
             continue;
         }
         let Some(set) = load(store, manifest, staged).await? else { continue };
-        flat::copy(store, manifest, &set).await?;
+        flat::copy(store, manifest, &set, staged, &mut named).await?;
         let waiting = look(manifest, &set);
         let ready = ready(&set, &waiting, staged);
         if manifest.publication.held_since.is_none() {
@@ -92,9 +99,7 @@ pub(super) async fn publish(
             }
         }
         if age == 0 {
-            let waits =
-                |one: &Waiting| manifest.publication.awaits(&Scope::Client(one.client.clone()), &staged.run);
-            report.waiting = waiting.into_iter().filter(waits).collect();
+            report.waiting = of_waiting(manifest, staged, waiting);
         }
     }
     manifest.publication.forget_published();
@@ -116,30 +121,34 @@ pub(super) async fn republish(
     for (run, paths) in by_run {
         let Some(set) = load_if_whole(store, &run).await? else { continue };
         for path in paths {
+            let Some(file) = set.files.get(path) else { continue };
             manifest.publication.files.remove(path);
-            if let Some(file) = set.files.get(path) {
+            if store.head(&file_key(&file.sha256)?).await?.is_some() {
                 put(store, manifest, path, file).await?;
+            } else {
+                tracing::error!(file = %path, set = %run, "a staged API file is gone: the next plan stages it anew");
+                manifest.undo_plan();
             }
         }
     }
     Ok(())
 }
 
-/// Gives clients what they read before, and holds back everything else until an
-/// operator lets it go on.
+/// Gives clients, `but` for some scopes, what they read before.
 pub(super) async fn roll_back(
     store: &dyn Store,
     manifest: &mut Manifest,
     clients: &[BottleTag],
-    now: Timestamp,
+    but: &BTreeSet<Scope>,
     at: Timestamp,
 ) -> Result<Vec<Scope>, SettleError> {
     let is_meant = |scope: &Scope| match scope {
         Scope::Client(tag) => clients.is_empty() || clients.contains(tag),
         Scope::AllClients | Scope::NoBottles => clients.is_empty(),
     };
+    let scopes = manifest.publication.previous.keys();
     let scopes: Vec<Scope> =
-        manifest.publication.previous.keys().filter(|scope| is_meant(scope)).cloned().collect();
+        scopes.filter(|scope| is_meant(scope) && !but.contains(scope)).cloned().collect();
     let mut done = Vec::new();
     for scope in scopes {
         let Some(previous) = manifest.publication.previous.get(&scope).cloned() else { continue };
@@ -148,7 +157,6 @@ pub(super) async fn roll_back(
             done.push(scope);
         }
     }
-    manifest.publication.held_since.get_or_insert(now);
     Ok(done)
 }
 
@@ -178,7 +186,7 @@ async fn load(
     };
     tracing::error!(set = %staged.run, why = set, "a staged set can't be used: the next plan stages another");
     manifest.publication.staged.retain(|other| other.run != staged.run);
-    manifest.planned = None;
+    manifest.undo_plan();
     Ok(None)
 }
 
@@ -186,13 +194,22 @@ async fn load(
 pub async fn waiting(store: &dyn Store, manifest: &Manifest) -> Result<Vec<Waiting>, SetError> {
     let Some(newest) = manifest.publication.staged.last() else { return Ok(Vec::new()) };
     let Some(set) = Set::load(store, &newest.run).await? else { return Ok(Vec::new()) };
-    let mut waiting = look(manifest, &set);
-    waiting.retain(|one| manifest.publication.awaits(&Scope::Client(one.client.clone()), &newest.run));
-    Ok(waiting)
+    Ok(of_waiting(manifest, newest, look(manifest, &set)))
+}
+
+/// Those clients that wait for a set: for their own file, or for that of all where they
+/// have none.
+fn of_waiting(manifest: &Manifest, staged: &Staged, mut clients: Vec<Waiting>) -> Vec<Waiting> {
+    clients.retain(|one| {
+        let own = Scope::Client(one.client.clone());
+        let scope = if staged.scopes.contains(&own) { own } else { Scope::AllClients };
+        staged.scopes.contains(&scope) && manifest.publication.awaits(&scope, &staged.run)
+    });
+    clients
 }
 
 /// What each client of a set waits for.
-fn look(manifest: &Manifest, set: &Set) -> Vec<Waiting> {
+pub(super) fn look(manifest: &Manifest, set: &Set) -> Vec<Waiting> {
     let mut waiting: Vec<Waiting> = set.clients.iter().map(Waiting::of).collect();
     for need in &set.needs {
         for bottle in &need.bottles {
@@ -261,16 +278,21 @@ async fn write(
         if store.head(&file_key(&file.sha256)?).await?.is_none() {
             tracing::error!(file = %path, set = %set.run, "a staged API file is gone: the next plan stages it anew");
             manifest.publication.staged.retain(|staged| staged.run != set.run);
-            manifest.planned = None;
+            manifest.undo_plan();
             return Ok(false);
         }
     }
+    let files = &manifest.publication.files;
+    let is_news = set.files_of(scope).any(|(path, file)| files.get(path) != Some(&file.sha256));
     for (path, file) in set.files_of(scope) {
         put(store, manifest, path, file).await?;
     }
     let publication = &mut manifest.publication;
     let now = Published { run: set.run.clone(), at };
-    if let Some(before) = publication.published.insert(scope.clone(), now) {
+    // Where the files are the same, a rollback would change nothing.
+    if let Some(before) = publication.published.insert(scope.clone(), now)
+        && is_news
+    {
         publication.previous.insert(scope.clone(), before);
     }
     tracing::info!(%scope, set = %set.run, "published");

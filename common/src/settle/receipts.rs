@@ -12,8 +12,8 @@ pub(super) struct Waiting {
     pub(super) keys: Vec<ObjectKey>,
     /// What they say, oldest first.
     pub(super) entries: Vec<Entry>,
-    /// What they ask, oldest first.
-    pub(super) orders: Vec<Order>,
+    /// What they ask, oldest first, and where that stands.
+    pub(super) orders: Vec<(ObjectKey, Order)>,
     /// How many could not be read.
     pub(super) unreadable: usize,
 }
@@ -34,7 +34,7 @@ pub(super) async fn read(store: &dyn Store) -> Result<Waiting, StoreError> {
         match serde_json::from_slice::<Receipt>(&object.body) {
             Ok(receipt) => {
                 waiting.entries.extend(receipt.entries);
-                waiting.orders.extend(receipt.orders);
+                waiting.orders.extend(receipt.orders.into_iter().map(|order| (key.clone(), order)));
             }
             Err(error) => {
                 tracing::error!(object.key = %key, %error, "a receipt can't be read: put aside for someone to look at");
@@ -45,7 +45,7 @@ pub(super) async fn read(store: &dyn Store) -> Result<Waiting, StoreError> {
         waiting.keys.push(key);
     }
     waiting.entries.sort_by_key(|entry| entry.at);
-    waiting.orders.sort_by_key(|order| order.at);
+    waiting.orders.sort_by_key(|(_, order)| order.at);
     Ok(waiting)
 }
 

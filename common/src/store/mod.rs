@@ -213,6 +213,10 @@ pub struct ObjectMeta {
     pub sha256: Option<Digest>,
 }
 
+/// S3 copies no more at once, in bytes.
+/// <https://docs.aws.amazon.com/AmazonS3/latest/API/API_CopyObject.html>
+pub const LARGEST_COPY: u64 = 5 << 30;
+
 /// An object's tags: at most ten on S3.
 pub type Tags = BTreeMap<String, String>;
 

@@ -112,6 +112,7 @@ impl Fixture {
                 size_threshold: SIZE_THRESHOLD,
                 concurrency: 8,
                 deadline: None,
+                is_partial: false,
             },
             progress: PlanProgress::default(),
         }

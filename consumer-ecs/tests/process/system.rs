@@ -44,6 +44,7 @@ impl System {
             size_threshold: SIZE_THRESHOLD,
             concurrency: 8,
             deadline: None,
+            is_partial: false,
         };
         let upstream = service::upstream(&self.settings, &[]).unwrap();
         let planner = pipeline.planner(upstream, "".parse().unwrap(), settings);

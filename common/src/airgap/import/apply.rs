@@ -9,7 +9,7 @@ use crate::airgap::bundle::{ListedBottle, ListedImage, ListedSet};
 use crate::bottle::{Digest, ObjectKey};
 use crate::manifest::{self, BottleRecord, Image, IndexRecord, Manifest, ManifestError, OpenRun, State};
 use crate::message::Message;
-use crate::publication::{MOST_STAGED, Staged};
+use crate::publication::Staged;
 use crate::receipt::{Entry, Outcome};
 use crate::run::{Count, RunId, RunRecord};
 
@@ -28,19 +28,8 @@ impl Importer {
     /// many indexes were put in place.
     pub(super) async fn publish(&self, change: &Change) -> Result<(Manifest, usize), ImportError> {
         self.record(change).await?;
-        let mut indexes = 0;
-        let mut unused = Vec::new();
-        // More sets than may wait come one after the other: settle makes room for them.
-        let mut sets = change.received.listing.sets.as_slice();
-        loop {
-            let (some, others) = sets.split_at(sets.len().min(MOST_STAGED));
-            unused.extend(self.change(change, some).await?);
-            indexes += self.settler.settle().await?.indexes;
-            sets = others;
-            if sets.is_empty() {
-                break;
-            }
-        }
+        let mut unused = self.change(change, &change.received.listing.sets).await?;
+        let indexes = self.settler.settle().await?.indexes;
         let (manifest, _) = manifest::load(self.store()).await?;
         let indexes_left = manifest.images.values().flat_map(|image| image.indexes.values());
         let awaited: HashSet<&ObjectKey> = indexes_left.filter_map(|index| index.staged.as_ref()).collect();
@@ -215,7 +204,7 @@ fn stage(manifest: &mut Manifest, sets: &[ListedSet]) {
         let scopes: Vec<_> = scopes.cloned().collect();
         if !scopes.is_empty() {
             let (run, despite_dead) = (set.run.clone(), set.despite_dead.clone());
-            publication.stage(Staged { run, at: set.at, scopes, despite_dead });
+            publication.add_staged(Staged { run, at: set.at, scopes, despite_dead });
         }
     }
 }

@@ -30,7 +30,7 @@ use crate::aws::{ATTEMPTS, Fault};
 use crate::bottle::{Digest, ObjectKey, Verified};
 
 use super::{
-    Body, Condition, Headers, ObjectMeta, Reading, Store, StoreError, Tags, Upload, Version, check_adoption,
+    Body, Condition, Headers, LARGEST_COPY, ObjectMeta, Reading, Store, StoreError, Tags, Upload, Version, check_adoption,
     check_copy, check_deletable, check_promise, check_taggable,
 };
 
@@ -42,10 +42,6 @@ pub use location::{InvalidLocation, Location};
 /// A listing returns at most this many keys a request, and so many are removed in one.
 /// <https://docs.aws.amazon.com/AmazonS3/latest/API/API_ListObjectsV2.html>
 const MOST_KEYS: usize = 1000;
-
-/// S3 copies no larger object in one request.
-/// <https://docs.aws.amazon.com/AmazonS3/latest/API/API_CopyObject.html>
-const LARGEST_COPY: u64 = 5 << 30;
 
 /// Requests of one call that are under way at once.
 const REQUESTS_AT_ONCE: usize = 8;
