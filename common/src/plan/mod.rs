@@ -186,8 +186,9 @@ impl Planner {
         let mut ending = Ending { planned: None, staged: None, listed };
         if report.complete {
             if let Some(files) = files {
-                ending.staged =
-                    self.stage_set(files, clients, needs, newest.as_ref(), &publication, &mut report.api).await?;
+                ending.staged = self
+                    .stage_set(files, clients, needs, newest.as_ref(), &publication, &mut report.api)
+                    .await?;
             }
             // The next plan takes the set and the catalogue for those of one moment.
             if report.is_whole() && report.api.trouble.is_none() {

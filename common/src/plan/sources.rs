@@ -95,7 +95,11 @@ impl Planner {
             Ok(answer) => Some(answer),
             Err(why) => {
                 let (name, why) = (tap.name.clone(), format!("{}: {why}", tap.catalogue));
-                tracing::error!(tap = name, why, "the tap's catalogue can't be read: what is mirrored of it stays");
+                tracing::error!(
+                    tap = name,
+                    why,
+                    "the tap's catalogue can't be read: what is mirrored of it stays"
+                );
                 unread.push(UnreadTap { name, why });
                 None
             }

@@ -99,9 +99,11 @@ impl Publication {
     /// Whether each scope of a set reads it, file for file, or waits for it; or is kept
     /// from it by a rollback.
     pub fn is_in_force(&self, set: &Set) -> bool {
-        let is_of = |published: Option<&Published>| published.is_some_and(|published| published.run == set.run);
+        let is_of =
+            |published: Option<&Published>| published.is_some_and(|published| published.run == set.run);
         set.scopes().iter().all(|scope| {
-            let waits = self.staged.iter().any(|staged| staged.run == set.run && staged.scopes.contains(scope));
+            let waits =
+                self.staged.iter().any(|staged| staged.run == set.run && staged.scopes.contains(scope));
             let has_files =
                 || set.files_of(scope).all(|(path, file)| self.files.get(path) == Some(&file.sha256));
             let is_held_back = self.held_since.is_some() && is_of(self.previous.get(scope));
@@ -123,5 +125,33 @@ impl Publication {
     pub fn runs(&self) -> BTreeSet<&RunId> {
         let read = self.published.values().chain(self.previous.values()).map(|published| &published.run);
         read.chain(self.staged.iter().map(|staged| &staged.run)).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn staged(run: &str, scope: &Scope) -> Staged {
+        let run = run.parse().unwrap();
+        let scopes = vec![scope.clone()];
+        Staged { run, at: Timestamp::UNIX_EPOCH, scopes, despite_dead: BTreeSet::new() }
+    }
+
+    #[test]
+    fn sets_for_some_scopes_each_are_all_kept_and_in_order() {
+        let mut publication = Publication::default();
+        let scopes = ["arm64_tahoe", "x86_64_linux", "sonoma", "tahoe", "arm64_linux"]
+            .map(|tag| Scope::Client(tag.parse().unwrap()));
+        for (run, scope) in ["r4", "r1", "r5", "r2", "r3"].iter().zip(&scopes) {
+            publication.add_staged(staged(run, scope));
+        }
+        let runs = |publication: &Publication| -> Vec<String> {
+            publication.staged.iter().map(|staged| staged.run.to_string()).collect()
+        };
+        assert_eq!(runs(&publication), ["r1", "r2", "r3", "r4", "r5"]);
+        // Of those that are for all, the newest and the nearest to being complete.
+        publication.stage(staged("r6", &scopes[0]));
+        assert_eq!(runs(&publication), ["r1", "r2", "r6"]);
     }
 }

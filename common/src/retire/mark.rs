@@ -59,9 +59,10 @@ impl Listed {
         // Two taps may have one root. What can't be read may not tell its tap.
         path.as_str().match_indices('/').any(|(at, _)| is_root(at))
             && self.taps.contains(tap_of(formula))
-            && self.unread.as_ref().is_some_and(|unread| {
-                !unread.contains(formula.as_str()) && !unread.contains(formula.short())
-            })
+            && self
+                .unread
+                .as_ref()
+                .is_some_and(|unread| !unread.contains(formula.as_str()) && !unread.contains(formula.short()))
     }
 }
 
@@ -126,7 +127,8 @@ impl Gone {
         for (path, digest) in &self.0 {
             let Some(image) = manifest.images.get_mut(path) else { continue };
             // One that was queued meanwhile has another state.
-            let is_gone = |record: &BottleRecord| record.state == State::Held && record.superseded_at.is_some();
+            let is_gone =
+                |record: &BottleRecord| record.state == State::Held && record.superseded_at.is_some();
             if image.bottles.get(digest).is_some_and(is_gone) {
                 image.bottles.remove(digest);
             }
@@ -136,5 +138,64 @@ impl Gone {
     /// Whether there is none.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::catalogue::Reader;
+
+    /// A catalogue's formula of one bottle.
+    fn element(name: &str, root: &str) -> serde_json::Value {
+        let files = json!({"all": {"sha256": Digest::of(name.as_bytes()).to_string()}});
+        let (short, full) = (name.rsplit('/').next(), name);
+        json!({"name": short, "full_name": full, "versions": {"stable": "1.0"},
+            "bottle": {"stable": {"rebuild": 0, "root_url": root, "files": files}}})
+    }
+
+    fn listed(elements: &[serde_json::Value]) -> Listed {
+        let mut reader = Reader::new();
+        reader.push(json!(elements).to_string().as_bytes()).unwrap();
+        let catalogue = reader.finish().unwrap();
+        let roots = catalogue.formulae().iter().map(|formula| formula.root().to_owned()).collect();
+        Listed::of(&catalogue, roots)
+    }
+
+    fn speaks(listed: &Listed, formula: &str, path: &str) -> bool {
+        let image = Image {
+            formula: formula.parse().unwrap(),
+            origin: "https://ghcr.io".parse().unwrap(),
+            indexes: std::collections::BTreeMap::new(),
+            bottles: std::collections::BTreeMap::new(),
+            damaged: BTreeSet::new(),
+        };
+        listed.speaks_for(&path.parse().unwrap(), &image)
+    }
+
+    const CORE: &str = "https://ghcr.io/v2/homebrew/core";
+    const SHARED: &str = "https://ghcr.io/v2/example/shared";
+
+    #[test]
+    fn only_of_taps_that_were_read_is_it_known_what_they_dropped() {
+        let both = listed(&[element("wget", CORE), element("a/one/x", SHARED), element("a/two/y", SHARED)]);
+        let path = "v2/example/shared/old";
+        assert!(speaks(&both, "a/one/old", path) && speaks(&both, "a/two/old", path));
+        assert!(speaks(&both, "old", "v2/homebrew/core/old"));
+        assert!(!speaks(&both, "b/tap/old", "v2/b/tap/old"));
+        // Another tap with the same root says nothing of it.
+        let one = listed(&[element("wget", CORE), element("a/one/x", SHARED)]);
+        assert!(speaks(&one, "a/one/old", path) && !speaks(&one, "a/two/old", path));
+    }
+
+    #[test]
+    fn what_can_not_be_read_is_not_dropped_whatever_its_tap() {
+        let broken = json!({"name": "old", "bottle": 5});
+        let listed = listed(&[element("wget", CORE), element("a/one/x", SHARED), broken]);
+        assert!(!speaks(&listed, "a/one/old", "v2/example/shared/old"));
+        assert!(!speaks(&listed, "old", "v2/homebrew/core/old"));
+        assert!(speaks(&listed, "a/one/older", "v2/example/shared/older"));
     }
 }

@@ -172,7 +172,9 @@ async fn named(store: &dyn Store, manifest: &Manifest) -> Result<HashSet<(ImageP
             Ok(Some(set)) => set,
             Ok(None) => return Err(Unknown::Set(run.clone(), "it is gone".to_owned())),
             Err(SetError::Store(error)) => return Err(Unknown::Store(error)),
-            Err(error @ SetError::Damaged { .. }) => return Err(Unknown::Set(run.clone(), error.to_string())),
+            Err(error @ SetError::Damaged { .. }) => {
+                return Err(Unknown::Set(run.clone(), error.to_string()));
+            }
         };
         // A client that has no file reads nothing of it.
         let scopes: Vec<&Scope> =

@@ -168,9 +168,10 @@ fn is_over(record: &BottleRecord, at: Timestamp) -> bool {
 }
 
 fn chosen(manifest: &Manifest, is_chosen: impl Fn(&BottleRecord) -> bool) -> Vec<Chosen> {
-    let bottles = manifest.images.iter().flat_map(|(path, image)| {
-        image.bottles.iter().map(move |(digest, record)| (path, digest, record))
-    });
+    let bottles = manifest
+        .images
+        .iter()
+        .flat_map(|(path, image)| image.bottles.iter().map(move |(digest, record)| (path, digest, record)));
     bottles
         .filter(|(_, _, record)| is_chosen(record))
         .map(|(path, digest, record)| (path.clone(), *digest, record.flat.clone()))

@@ -130,6 +130,41 @@ async fn a_flat_name_follows_what_upstream_publishes_under_it() {
     assert!(fixture.object("foo/1.2/manifests/3.4_1").await.unwrap() == fixture.testbed.index_bytes(formula));
 }
 
+/// The same name for other bytes, while an older set waits for another client.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_flat_name_is_what_the_newest_published_file_says() {
+    const FLAT: &str = "tool-1.0.x86_64_linux.bottle.tar.gz";
+    let spec = |content: u64, other: &str| {
+        let tool = FormulaSpec::new("tool", "1.0").with_content("x86_64_linux", 2_000, content);
+        let other = FormulaSpec::new("other", other).with_bottle("x86_64_linux", 2_001);
+        let mac = FormulaSpec::new("mac", "1.0").with_bottle("sonoma", 2_002);
+        Spec { seed: 5, formulae: vec![tool, other, mac], ..Spec::default() }
+    };
+    let mut fixture = Fixture::new(spec(1, "1.0")).await;
+    fixture.selection = "layout = 'flat'\ntags = ['x86_64_linux', 'sonoma']".parse().unwrap();
+    let dead = fixture.digest_of("mac", "sonoma");
+    let gone = Fault::Status { code: 404, retry_after: None };
+    fixture.testbed.faults().set(&format!("registry:*{dead}"), gone.clone(), Times::Always);
+    fixture.sync().await;
+    let first = fixture.testbed.content(&fixture.digest_of("tool", "x86_64_linux"));
+    assert!(first.is_some() && fixture.object(FLAT).await == first);
+
+    // The new bytes are held, and those who read of them can't be told yet.
+    fixture.testbed.replace(spec(2, "2.0"));
+    let second = fixture.testbed.content(&fixture.digest_of("tool", "x86_64_linux"));
+    let late = fixture.digest_of("other", "x86_64_linux");
+    fixture.testbed.faults().set(&format!("registry:*{late}"), gone, Times::Always);
+    fixture.sync().await;
+    assert!(fixture.object(FLAT).await == first, "taken from those who are told of the first");
+    fixture.order(What::PublishDespiteDead { clients: vec!["x86_64_linux".parse().unwrap()] }).await;
+    for _ in 0..3 {
+        fixture.settle().await;
+        assert!(fixture.object(FLAT).await == second, "given back to what an older set says");
+    }
+    let path = "internal/packages.x86_64_linux.jws.json";
+    assert!(fixture.api(path).await == fixture.upstream_api(path));
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn without_the_layout_there_are_no_flat_names() {
     let fixture = Fixture::new(named()).await;

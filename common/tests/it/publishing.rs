@@ -1,14 +1,20 @@
 //! API files: published after what they name, client by client, and taken back.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use common::bottle::{Digest, ObjectKey};
+use common::clock::Clock;
 use common::publication::Scope;
 use common::receipt::What;
+use common::store::StoreError;
+use futures_util::future::BoxFuture;
 use jiff::Timestamp;
 use testbed::{Fault, FormulaSpec, Spec, Times};
 
 use crate::fixture::Fixture;
-use crate::flaky::{Dice, Fate, FlakyStore};
+use crate::flaky::{Dice, Fate, FlakyStore, HookedStore};
 
 const TAHOE: &str = "internal/packages.arm64_tahoe.jws.json";
 const LINUX: &str = "internal/packages.x86_64_linux.jws.json";
@@ -136,7 +142,7 @@ async fn what_was_read_before_is_kept_and_put_back() {
     fixture.order(What::Rollback { clients: Vec::new() }).await;
     assert!(!fixture.settle().await.rolled_back.is_empty());
     assert!(fixture.api(TAHOE).await.unwrap() == first);
-    // Nothing newer comes by itself, and an order that is read twice is obeyed once.
+    // Nothing newer comes by itself.
     fixture.testbed.replace(spec("3.0"));
     let (.., settled) = fixture.sync().await;
     assert_eq!(settled.publication.published, []);
@@ -144,6 +150,170 @@ async fn what_was_read_before_is_kept_and_put_back() {
     fixture.order(What::Resume).await;
     fixture.settle().await;
     assert_published(&fixture, &[TAHOE, LINUX, ALL[0]]).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_was_rolled_back_comes_again_once_that_is_asked_for() {
+    let fixture = fixture("1.0").await;
+    fixture.sync().await;
+    fixture.testbed.replace(spec("2.0"));
+    fixture.sync().await;
+    fixture.order(What::Rollback { clients: Vec::new() }).await;
+    fixture.settle().await;
+    fixture.sync().await;
+    assert!(fixture.api(TAHOE).await != fixture.upstream_api(TAHOE));
+    fixture.order(What::Resume).await;
+    fixture.settle().await;
+    // Upstream is as it was, and all the same not what clients read.
+    fixture.sync().await;
+    assert_published(&fixture, &[TAHOE, LINUX, ALL[0]]).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn files_that_are_the_same_are_nothing_to_go_back_to() {
+    let fixture = fixture("1.0").await;
+    fixture.sync().await;
+    let first = fixture.upstream_api(TAHOE).unwrap();
+    for _ in 0..3 {
+        // The second and third time the casks alone are others.
+        fixture.testbed.replace(spec("2.0"));
+        fixture.sync().await;
+    }
+    fixture.order(What::Rollback { clients: Vec::new() }).await;
+    fixture.settle().await;
+    assert!(fixture.api(TAHOE).await.unwrap() == first, "a rollback that changes nothing");
+}
+
+/// Receipts may stay though what they ask was done: each is obeyed once.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_order_that_is_still_there_is_not_obeyed_again() {
+    let mut fixture = fixture("1.0").await;
+    fixture.clock = Clock::manual(Timestamp::now());
+    fixture.sync().await;
+    let first = fixture.upstream_api(TAHOE).unwrap();
+    fixture.clock.advance(Duration::from_mins(1));
+    fixture.testbed.replace(spec("2.0"));
+    fixture.sync().await;
+    for what in [What::Rollback { clients: Vec::new() }, What::Resume] {
+        fixture.clock.advance(Duration::from_mins(1));
+        fixture.order(what).await;
+    }
+    let sound = Arc::clone(&fixture.store);
+    fixture.store = Arc::new(FlakyStore { inner: Arc::clone(&sound), dice: Dice::always("delete") });
+    for round in 0..4 {
+        fixture.settle().await;
+        assert!(fixture.api(TAHOE).await.unwrap() == first, "round {round}");
+    }
+    fixture.store = sound;
+    fixture.settle().await;
+    assert!(fixture.api(TAHOE).await.unwrap() == first);
+    // Two of them that nobody saw the effect of in between are one.
+    for _ in 0..2 {
+        fixture.sync().await;
+        fixture.clock.advance(Duration::from_mins(1));
+        assert_published(&fixture, &[TAHOE]).await;
+        for _ in 0..2 {
+            fixture.order(What::Rollback { clients: Vec::new() }).await;
+        }
+        fixture.settle().await;
+        assert!(fixture.api(TAHOE).await.unwrap() == first);
+        fixture.order(What::Resume).await;
+        fixture.settle().await;
+    }
+}
+
+/// A selection for one plan brings bottles, and changes nothing that clients are told.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_plan_for_a_part_queues_and_does_no_more() {
+    let fixture = fixture("1.0").await;
+    fixture.sync().await;
+    for version in ["2.0", "3.0", "4.0"] {
+        fixture.testbed.replace(spec(version));
+        let mut planner = fixture.planner();
+        planner.settings.is_partial = true;
+        planner.selection = "formulae = ['tool']\ntags = ['x86_64_linux']".parse().unwrap();
+        let plan = planner.plan(common::plan::Mode::Queue).await.unwrap();
+        assert_eq!((plan.total().bottles, plan.api.staged), (1, false));
+        fixture.drain().await;
+        let settled = fixture.settle().await;
+        assert_eq!((settled.publication.published.len(), settled.retired), (0, 0));
+    }
+    let manifest = fixture.manifest().await;
+    let mut records = manifest.images.values().flat_map(|image| image.bottles.values());
+    assert!(records.all(|record| record.dropped_at.is_none() && record.superseded_at.is_none()));
+    // The next plan takes up where the last whole one left off.
+    let (plan, ..) = fixture.sync().await;
+    assert_eq!((plan.unchanged, plan.total().bottles), (false, 3));
+    assert_published(&fixture, &[TAHOE, LINUX, ALL[0]]).await;
+}
+
+/// A client's file that upstream no longer has stays, and so does all that it names.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_client_whose_file_is_gone_goes_on_with_the_last_one() {
+    let fixture = fixture("1.0").await;
+    fixture.sync().await;
+    let first = fixture.upstream_api(LINUX).unwrap();
+    let bottles = ["tool", "other"].map(|name| fixture.key_of(name, "x86_64_linux"));
+    fixture.testbed.faults().set(&format!("api:/api/{LINUX}"), missing(), Times::Always);
+    for version in ["2.0", "3.0", "4.0"] {
+        let formula = |name: &str| FormulaSpec::new(name, version).with_bottle("arm64_tahoe", 3_000);
+        let formulae = vec![formula("tool"), formula("other")];
+        fixture.testbed.replace(Spec { seed: 4, formulae, ..Spec::default() });
+        let (.., settled) = fixture.sync().await;
+        let linux = Scope::Client("x86_64_linux".parse().unwrap());
+        assert!(!settled.publication.published.contains(&linux), "{version}: nothing was published to it");
+        assert_eq!(settled.publication.waiting, []);
+    }
+    assert!(fixture.api(LINUX).await.unwrap() == first);
+    let manifest = fixture.manifest().await;
+    for key in bottles {
+        assert!(fixture.store.tags(&key).await.unwrap().is_empty(), "{key} would expire");
+        let image = key.as_str().split("/blobs/").next().unwrap().parse().unwrap();
+        let record = manifest.bottle(&image, &key.blob_digest().unwrap()).unwrap();
+        assert_eq!((record.dropped_at.is_some(), record.superseded_at), (true, None), "{key}");
+    }
+}
+
+/// What comes undone while a plan goes on is not forgotten with its end.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_comes_undone_while_a_plan_goes_on_is_planned_again() {
+    let mut fixture = fixture("1.0").await;
+    fixture.sync().await;
+    fixture.testbed.replace(spec("2.0"));
+    let image = "v2/homebrew/core/other".parse().unwrap();
+    fixture.order(What::Reindex { image, tag: "1.0".parse().unwrap() }).await;
+    let sound = Arc::clone(&fixture.store);
+    let settler = Arc::new(fixture.settler());
+    let is_first = Arc::new(AtomicBool::new(true));
+    let meddle = move |key: ObjectKey| -> BoxFuture<'static, Result<(), StoreError>> {
+        let (settler, is_first) = (Arc::clone(&settler), Arc::clone(&is_first));
+        Box::pin(async move {
+            if key.as_str() == common::manifest::KEY && is_first.swap(false, Ordering::Relaxed) {
+                settler.settle().await.unwrap();
+            }
+            Ok(())
+        })
+    };
+    fixture.store = Arc::new(HookedStore::before_put(Arc::clone(&sound), meddle));
+    fixture.plan().await;
+    fixture.store = sound;
+    assert!(!fixture.plan().await.unchanged, "it was forgotten");
+    assert!(fixture.plan().await.unchanged);
+}
+
+/// A published file that is damaged, whose staged copy is gone as well.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_file_that_nobody_has_any_more_is_staged_anew() {
+    let fixture = fixture("1.0").await;
+    fixture.sync().await;
+    let right = fixture.upstream_api(TAHOE).unwrap();
+    fixture.overwrite(&format!("api/{TAHOE}"), b"damaged").await;
+    fixture.remove(&format!("_sync/api/files/{}", Digest::of(&right))).await;
+    fixture.order(What::Republish { paths: vec![TAHOE.to_owned()] }).await;
+    fixture.settle().await;
+    fixture.sync().await;
+    assert_published(&fixture, &[TAHOE, LINUX, ALL[0]]).await;
+    assert!(fixture.plan().await.unchanged);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -262,9 +432,9 @@ async fn a_settle_that_dies_between_two_files_is_made_good_by_the_next() {
             let mut fixture = fixture("1.0").await;
             fixture.plan().await;
             fixture.drain().await;
-            let inner = std::sync::Arc::clone(&fixture.store);
+            let inner = Arc::clone(&fixture.store);
             let dice = Dice::nth("put", nth, fate);
-            fixture.store = std::sync::Arc::new(FlakyStore { inner: inner.clone(), dice });
+            fixture.store = Arc::new(FlakyStore { inner: inner.clone(), dice });
             let _ = fixture.settler().settle().await;
             fixture.store = inner;
             fixture.settle().await;
@@ -288,9 +458,7 @@ async fn sets_that_nobody_needs_are_removed() {
     let sets = || async { fixture.store.list("_sync/api/sets/", None, 100).await.unwrap().len() };
     assert_eq!(sets().await, 4);
     // All were written a moment ago, and are kept for some hours.
-    let clock =
-        common::clock::Clock::manual(common::clock::after(Timestamp::now(), Duration::from_hours(12)));
-    fixture.clock = clock;
+    fixture.clock = Clock::manual(common::clock::after(Timestamp::now(), Duration::from_hours(12)));
     fixture.testbed.replace(spec("5.0"));
     fixture.sync().await;
     assert_eq!(fixture.store.list("_sync/api/sets/", None, 100).await.unwrap().len(), 2);

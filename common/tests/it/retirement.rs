@@ -155,6 +155,30 @@ async fn a_bottle_that_comes_back_while_it_is_tagged_is_untagged() {
     }
 }
 
+/// An object that can't be tagged is one that stays; everything else goes on.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_can_not_be_tagged_stops_no_settle() {
+    let mut fixture = fixture(&["tool", "kept"]).await;
+    fixture.sync().await;
+    publish(&fixture, &["kept"]).await;
+    let sound = Arc::clone(&fixture.store);
+    fixture.store = Arc::new(FlakyStore { inner: Arc::clone(&sound), dice: Dice::always("retag") });
+    let settled = publish(&fixture, &["kept", "newer"]).await;
+    assert_eq!((settled.retired, settled.untagged, settled.settled.len()), (2, 2, 1));
+    assert!(fixture.store.list(common::receipt::PREFIX, None, 1).await.unwrap().is_empty());
+    fixture.clock.advance(DAY * 200);
+    assert_eq!(fixture.settle().await.expired, 0);
+    // One that could not be untagged is not told to clients, until it is.
+    fixture.store = Arc::clone(&sound);
+    fixture.settle().await;
+    fixture.store = Arc::new(FlakyStore { inner: Arc::clone(&sound), dice: Dice::always("retag") });
+    let settled = publish(&fixture, &["tool", "kept", "newer"]).await;
+    assert_eq!(settled.publication.published, []);
+    fixture.store = sound;
+    assert!(!fixture.settle().await.publication.published.is_empty());
+    assert!(fixture.api("formula.jws.json").await == fixture.upstream_api("formula.jws.json"));
+}
+
 /// What a lost or damaged set names can't be known, and settle goes on all the same.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_set_that_can_not_be_read_retires_nothing_and_stops_no_settle() {
@@ -174,7 +198,10 @@ async fn a_set_that_can_not_be_read_retires_nothing_and_stops_no_settle() {
         fixture.order(What::Resume).await;
         assert_eq!(fixture.settle().await.retired, 0);
         let blocked = outlook(&fixture).await.blocked;
-        assert!(matches!(&blocked, Some(Blocked::UnreadableSet { run, .. }) if *run == previous), "{blocked:?}");
+        assert!(
+            matches!(&blocked, Some(Blocked::UnreadableSet { run, .. }) if *run == previous),
+            "{blocked:?}"
+        );
         assert!(fixture.store.list(common::receipt::PREFIX, None, 1).await.unwrap().is_empty());
         // Once nobody would be led back to it, it is in nobody's way.
         let retired = publish(&fixture, &["kept", "newer"]).await.retired;

@@ -30,8 +30,8 @@ use crate::aws::{ATTEMPTS, Fault};
 use crate::bottle::{Digest, ObjectKey, Verified};
 
 use super::{
-    Body, Condition, Headers, LARGEST_COPY, ObjectMeta, Reading, Store, StoreError, Tags, Upload, Version, check_adoption,
-    check_copy, check_deletable, check_promise, check_taggable,
+    Body, Condition, Headers, LARGEST_COPY, ObjectMeta, Reading, Store, StoreError, Tags, Upload, Version,
+    check_adoption, check_copy, check_deletable, check_promise, check_taggable,
 };
 
 use error::{failed, is_absent, is_conflict};
