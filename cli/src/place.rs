@@ -185,7 +185,7 @@ pub(crate) fn upstream(options: &UpstreamOptions, selection: &Selection) -> anyh
     // The API's own host is named by the option, and so allowed.
     let mut routes = Routes::new(&options.rewrite, &options.allow_host).with_origin_of(&options.api_url);
     for url in selection.catalogues() {
-        routes = routes.with_origin_of(&url);
+        routes = routes.with_catalogue(&url);
     }
     let settings = UpstreamSettings {
         requests_per_second: options.requests_per_second,

@@ -158,10 +158,10 @@ impl Settings {
 
     /// How upstream is reached, and the taps' catalogues that a selection names.
     pub fn upstream<'a>(&self, catalogues: impl IntoIterator<Item = &'a Url>) -> UpstreamSettings {
-        // The API's own host is named by the variable, and so allowed; so are theirs.
+        // The API's own host is named by the variable, and so allowed.
         let mut routes = Routes::new(&self.rewrite, &self.allow_host).with_origin_of(&self.api_url);
         for url in catalogues {
-            routes = routes.with_origin_of(url);
+            routes = routes.with_catalogue(url);
         }
         UpstreamSettings { requests_per_second: self.requests_per_second, ..UpstreamSettings::new(routes) }
     }

@@ -78,7 +78,7 @@ impl Validators {
     }
 
     fn ask(known: Option<&Self>) -> Ask {
-        let mut ask = Ask { compressed: true, ..Ask::default() };
+        let mut ask = Ask { catalogue: true, ..Ask::default() };
         if let Some(known) = known {
             set(&mut ask.headers, IF_NONE_MATCH, known.etag.as_deref());
             set(&mut ask.headers, IF_MODIFIED_SINCE, known.last_modified.as_deref());

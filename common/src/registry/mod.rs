@@ -106,11 +106,12 @@ pub struct ByteRange {
     pub total: u64,
 }
 
-/// One request's headers, and whether it is for the registry.
+/// One request's headers, and what it is for.
 #[derive(Default)]
 struct Ask {
     headers: HeaderMap,
-    compressed: bool,
+    /// A catalogue or another API file: compressed on the way.
+    catalogue: bool,
     /// Carry a token while the URL is on the origin that was first asked.
     authorized: bool,
 }
@@ -273,9 +274,9 @@ impl Upstream {
         on_home: bool,
         what: &str,
     ) -> Result<Response, Error> {
-        let target = self.routes.resolve(url)?;
+        let target = self.routes.resolve(url, ask.catalogue)?;
         let clients = if is_loopback(&target) { &self.loopback } else { &self.clients };
-        let client = if ask.compressed { &clients.compressed } else { &clients.plain };
+        let client = if ask.catalogue { &clients.compressed } else { &clients.plain };
         let mut request = client.request(method, target).headers(ask.headers.clone());
         if on_home {
             let mut value = HeaderValue::from_str(&format!("Bearer {}", self.tokens.for_path(url.path())))

@@ -16,6 +16,8 @@ pub struct Routes {
     allowed: Vec<AllowedHost>,
     /// Allowed as they are spelled, scheme and port included.
     origins: Vec<Origin>,
+    /// The same, for catalogues alone: who fetches bottles doesn't know of these.
+    catalogues: Vec<Origin>,
 }
 
 /// A host that the configuration names: `mirror.lan` or `127.0.0.1:9000`.
@@ -55,6 +57,7 @@ impl Routes {
             rewrites: rewrites.iter().map(|rewrite| (rewrite.from.clone(), rewrite.to.clone())).collect(),
             allowed: named.to_vec(),
             origins: rewrites.iter().map(|rewrite| rewrite.to.clone()).collect(),
+            catalogues: Vec::new(),
         }
     }
 
@@ -65,15 +68,22 @@ impl Routes {
         self
     }
 
-    /// The URL to ask for `url`, if its host is allowed.
-    pub(super) fn resolve(&self, url: &Url) -> Result<Url, Error> {
+    /// Allows the origin of a catalogue that the selection names, and for catalogues only.
+    #[must_use]
+    pub fn with_catalogue(mut self, url: &Url) -> Self {
+        self.catalogues.push(Origin::of(url));
+        self
+    }
+
+    /// The URL to ask for `url`, which is a catalogue's or not, if its host is allowed.
+    pub(super) fn resolve(&self, url: &Url, is_catalogue: bool) -> Result<Url, Error> {
         let origin = Origin::of(url);
         if let Some(target) = self.rewrites.get(&origin) {
             let rest = &url[url::Position::BeforePath..];
             return Url::parse(&format!("{target}{rest}"))
                 .map_err(|why| Error::BadUrl { url: target.to_string(), why: why.to_string() });
         }
-        if self.allows(url) {
+        if self.allows(url) || (is_catalogue && self.catalogues.contains(&origin)) {
             Ok(url.clone())
         } else {
             Err(Error::HostNotAllowed { origin: origin.to_string() })
@@ -150,7 +160,7 @@ mod tests {
     }
 
     fn resolve(routes: &Routes, url: &str) -> Option<String> {
-        routes.resolve(&Url::parse(url).unwrap()).ok().map(String::from)
+        routes.resolve(&Url::parse(url).unwrap(), false).ok().map(String::from)
     }
 
     #[test]
@@ -169,6 +179,15 @@ mod tests {
         ] {
             assert!(resolve(&routes, url).is_none(), "{url} was allowed");
         }
+    }
+
+    #[test]
+    fn the_host_of_a_catalogue_is_allowed_for_catalogues_alone() {
+        let url = Url::parse("https://taps.example.com/formula.json").unwrap();
+        let routes = routes(&[], &[]).with_catalogue(&url);
+        assert!(routes.resolve(&url, true).is_ok());
+        assert!(resolve(&routes, "https://taps.example.com/tools/x-1.all.bottle.tar.gz").is_none());
+        assert!(routes.resolve(&Url::parse("https://other.example.com/x").unwrap(), true).is_err());
     }
 
     #[test]

@@ -47,12 +47,15 @@ pub(super) async fn obey(
                 }
             }
             What::PublishDespiteDead { clients } => {
-                for staged in &mut manifest.publication.staged {
-                    let named = staged.scopes.iter().filter_map(|scope| match scope {
-                        Scope::Client(tag) if clients.is_empty() || clients.contains(tag) => Some(tag),
-                        _ => None,
-                    });
-                    staged.despite_dead.extend(named.cloned());
+                for at in 0..manifest.publication.staged.len() {
+                    let run = manifest.publication.staged[at].run.clone();
+                    let named = match clients.as_slice() {
+                        [] => publish::load_if_whole(store, &run)
+                            .await?
+                            .map_or_else(Vec::new, |set| set.clients),
+                        named => named.to_vec(),
+                    };
+                    manifest.publication.staged[at].despite_dead.extend(named);
                 }
             }
             What::Republish { paths } => {

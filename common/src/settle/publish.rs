@@ -162,7 +162,7 @@ pub(super) async fn roll_back(
 
 /// A set that was published, unless it is gone or damaged: an order that needs it can't
 /// be carried out, and must not keep every other from being.
-async fn load_if_whole(store: &dyn Store, run: &RunId) -> Result<Option<Set>, SettleError> {
+pub(super) async fn load_if_whole(store: &dyn Store, run: &RunId) -> Result<Option<Set>, SettleError> {
     let why = match Set::load(store, run).await {
         Ok(Some(set)) => return Ok(Some(set)),
         Ok(None) => "it is gone".to_owned(),
