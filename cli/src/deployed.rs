@@ -17,7 +17,7 @@ use common::store::S3;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
-use crate::args::{FunctionOption, PlaceOptions, QueueOptions, ServiceOptions, StackOption};
+use crate::args::{FunctionOption, PlaceOptions, QueueOptions, ServiceOptions, StackOption, TargetOptions};
 use crate::destination::Destination;
 use crate::output::Usage;
 use crate::place::{self, Local};
@@ -73,12 +73,17 @@ impl Named {
         Self { stack: stack.stack.clone(), parts: Parts::default() }
     }
 
+    /// What a verb that looks at a mirror is given.
+    pub(crate) fn of(options: &TargetOptions) -> Self {
+        Self::new(&options.stack).with_queues(&options.queues)
+    }
+
     pub(crate) fn with_function(mut self, options: &FunctionOption) -> Self {
         self.parts.producer.clone_from(&options.producer);
         self
     }
 
-    pub(crate) fn with_queues(mut self, options: &QueueOptions) -> Self {
+    fn with_queues(mut self, options: &QueueOptions) -> Self {
         self.parts.small_queue.clone_from(&options.small_queue);
         self.parts.small_dead_letters.clone_from(&options.small_dead_letters);
         self.parts.large_queue.clone_from(&options.large_queue);
@@ -176,7 +181,7 @@ async fn open_deployed(place: &PlaceOptions, mut named: Named) -> anyhow::Result
         Some(Err(error)) => return Err(Usage(format!("the deployed system's bucket: {error}")).into()),
         None => return Err(missing("to").into()),
     };
-    let store = S3::new(&config, location, place.s3_endpoint.as_ref().map(url::Url::as_str));
+    let store = S3::new(&config, location, place.store.s3_endpoint.as_ref().map(url::Url::as_str));
     let client = aws_sdk_sqs::Client::new(&config);
     let queue = |url: &Option<String>, option| match url {
         Some(url) => Ok(Arc::new(Sqs::new(client.clone(), url.clone()))),

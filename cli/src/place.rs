@@ -20,7 +20,7 @@ use common::settle::{SettleSettings, Settler};
 use common::store::{Folder, Location, S3, Store};
 use common::worker::{Worker, WorkerSettings};
 
-use crate::args::{PipelineOptions, PlaceOptions, SelectionOptions, UpstreamOptions};
+use crate::args::{PipelineOptions, PlaceOptions, SelectionOptions, StoreOption, UpstreamOptions};
 use crate::destination::Destination;
 use crate::output::Usage;
 
@@ -39,7 +39,7 @@ impl Local {
         let (store, state): (Arc<dyn Store>, PathBuf) = match to {
             Destination::Folder(root) => (Arc::new(Folder::open(root)?), root.join("_sync")),
             Destination::Bucket(location) => {
-                let store = bucket(location, options).await;
+                let store = bucket(location, &options.store).await;
                 store.check().await.with_context(|| format!("{location} can't be used"))?;
                 let state = state_folder(location, options)?;
                 std::fs::create_dir_all(&state)
@@ -74,7 +74,7 @@ impl Local {
         let holds_bottles = match to {
             Destination::Folder(root) => root.join("v2").is_dir(),
             Destination::Bucket(location) => {
-                let store = bucket(location, options).await;
+                let store = bucket(location, &options.store).await;
                 store.check().await.with_context(|| format!("{location} can't be used"))?;
                 !store.list("v2/", None, 1).await?.is_empty()
             }
@@ -138,7 +138,7 @@ pub(crate) fn settle_settings(expire_after: Duration) -> SettleSettings {
 }
 
 /// The mirror in a bucket.
-pub(crate) async fn bucket(location: &Location, options: &PlaceOptions) -> S3 {
+pub(crate) async fn bucket(location: &Location, options: &StoreOption) -> S3 {
     let config = common::aws::load().await;
     S3::new(&config, location.clone(), options.s3_endpoint.as_ref().map(url::Url::as_str))
 }
@@ -150,7 +150,7 @@ pub(crate) async fn holds_mirror(to: &Destination, options: &PlaceOptions) -> an
             root.join("_sync/queue.sqlite").is_file() || root.join(manifest::KEY).is_file()
         }
         Destination::Bucket(location) => {
-            let store = bucket(location, options).await;
+            let store = bucket(location, &options.store).await;
             store.check().await.with_context(|| format!("{location} can't be used"))?;
             let key: ObjectKey = manifest::KEY.parse()?;
             store.head(&key).await?.is_some()
