@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use common::bottle::{Digest, ObjectKey};
-use common::clock::Clock;
+use common::clock::{Clock, Grace};
 use common::manifest;
 use common::message::Lane;
 use common::pipeline::{LaneQueues, Pipeline};
@@ -30,7 +30,7 @@ const MOST_RECEIVES: u32 = 5;
 /// A mirror with embedded queues, opened.
 pub(crate) struct Local {
     pub(crate) pipeline: Pipeline,
-    expire_after: Duration,
+    pub(crate) expire_after: Grace,
 }
 
 impl Local {
@@ -58,7 +58,7 @@ impl Local {
         };
         let lanes = vec![lane(Lane::Small, "small", "small-dead"), lane(Lane::Large, "large", "large-dead")];
         let pipeline = Pipeline { store, clock, lanes, poll: Duration::ZERO };
-        Ok(Self { pipeline, expire_after: options.expire_after.0 })
+        Ok(Self { pipeline, expire_after: options.expire_after.unwrap_or_default() })
     }
 
     /// Opens a mirror that must be there.
@@ -132,7 +132,7 @@ impl Local {
 }
 
 /// How a mirror with embedded queues is settled.
-pub(crate) fn settle_settings(expire_after: Duration) -> SettleSettings {
+pub(crate) fn settle_settings(Grace(expire_after): Grace) -> SettleSettings {
     // These queues tell their depth exactly, so what is not there is lost.
     SettleSettings { lost_after: Duration::ZERO, stalled_after: Duration::from_hours(1), expire_after }
 }

@@ -41,7 +41,7 @@ pub(crate) async fn run(options: PublishOptions) -> anyhow::Result<Exit> {
         check(&target, what).await?;
         order(&target, what.clone()).await?;
         if !target.is_deployed {
-            target.settle(options.target.place.expire_after).await?;
+            target.settle().await?;
         }
     }
     let (manifest, _) = manifest::load(&*target.pipeline.store).await?;

@@ -37,13 +37,13 @@ pub(crate) async fn run(options: RetireOptions) -> anyhow::Result<Exit> {
         if target.is_deployed {
             asked = options.at_most.is_some();
         } else {
-            let report = target.settle(options.target.place.expire_after).await?;
+            let report = target.settle().await?;
             (tagged, expired) = (report.retired, report.expired);
         }
     }
     let store = &*target.pipeline.store;
     let (manifest, _) = manifest::load(store).await?;
-    let (now, grace) = (target.pipeline.clock.now(), options.target.place.expire_after.0);
+    let (now, grace) = (target.pipeline.clock.now(), target.expire_after.0);
     let outlook = retire::outlook(store, &manifest, None, now, grace).await?;
     let answer = Answer { outlook, tagged, expired, asked };
     if options.json {

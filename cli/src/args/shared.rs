@@ -71,9 +71,12 @@ pub(crate) struct PlaceOptions {
     #[command(flatten)]
     pub(crate) store: StoreOption,
 
-    /// What upstream dropped is kept for this long
-    #[arg(long, value_name = "DAYS", env = config::EXPIRE_AFTER.name, default_value = config::EXPIRE_AFTER.default)]
-    pub(crate) expire_after: Grace,
+    // No default of clap's: a deployed system may have its own.
+    #[arg(long, value_name = "DAYS", env = config::EXPIRE_AFTER.name, help = format!(
+        "What upstream dropped is kept for this long [default: what the stack says, else {}]",
+        config::EXPIRE_AFTER.default
+    ))]
+    pub(crate) expire_after: Option<Grace>,
 }
 
 /// How the store of a mirror in a bucket is reached.
