@@ -15,7 +15,7 @@ use common::store::{Folder, Store};
 use jiff::Timestamp;
 use serde::Serialize;
 
-use crate::args::{ExportOptions, ImportOptions, PlaceOptions};
+use crate::args::{ExportOptions, ImportOptions, StoreOption};
 use crate::destination::Destination;
 use crate::output::{self, Exit, Usage, counted, line};
 use crate::place::{self, Local};
@@ -31,10 +31,9 @@ struct Answer<'a> {
 }
 
 pub(crate) async fn export(options: ExportOptions) -> anyhow::Result<Exit> {
-    let ExportOptions { from, since, to, split, json, s3_endpoint } = options;
+    let ExportOptions { from, since, to, split, json, store } = options;
     let target = Target::of(&to, split.is_some()).map_err(of_export)?;
-    let place = PlaceOptions { s3_endpoint, ..PlaceOptions::default() };
-    let store = open_store(&from, &place).await?;
+    let store = open_store(&from, &store).await?;
     let source = Exporter { store, clock: Clock::system(), progress: Progress::default() };
     let exporting = source.export(&since, &target, split.map(|size| size.0));
     let exporting = progress::while_carrying(&source.progress, json, exporting);
@@ -108,13 +107,13 @@ pub(crate) async fn check_not_imported(local: &Local, to: &Destination) -> anyho
 }
 
 /// A mirror that is there, without its queues.
-async fn open_store(from: &Destination, place: &PlaceOptions) -> anyhow::Result<Arc<dyn Store>> {
+async fn open_store(from: &Destination, options: &StoreOption) -> anyhow::Result<Arc<dyn Store>> {
     let none = || Usage(format!("{from} holds no mirror"));
     Ok(match from {
         Destination::Folder(root) if !root.join(manifest::KEY).is_file() => return Err(none().into()),
         Destination::Folder(root) => Arc::new(Folder::open(root)?),
         Destination::Bucket(location) => {
-            let store = place::bucket(location, place).await;
+            let store = place::bucket(location, options).await;
             store.check().await.with_context(|| format!("{location} can't be used"))?;
             Arc::new(store)
         }

@@ -42,8 +42,8 @@ pub(crate) async fn run(options: DeadLettersOptions) -> anyhow::Result<Exit> {
         DeadLettersVerb::Drop(options) => ("drop", Deed::Drop, options, None),
     };
     let formulae = selection::globs(&options.formula).map_err(|error| Usage(error.to_string()))?;
-    let named = Named::new(&options.stack).with_queues(&options.queues);
-    let target = deployed::open(&options.place, named).await?;
+    let named = Named::of(&options.target);
+    let target = deployed::open(&options.target.place, named).await?;
     let chosen = |letter: &Letter| {
         let by_reason = options.reason.is_empty() || options.reason.contains(&letter.letter.failure.reason);
         let by_name = options.formula.is_empty()

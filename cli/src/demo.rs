@@ -14,7 +14,9 @@ use testbed::{Spec, Upstream};
 use tokio_util::sync::CancellationToken;
 use url::Url;
 
-use crate::args::{DemoOptions, PipelineOptions, PlaceOptions, SelectionOptions, UpstreamOptions};
+use crate::args::{
+    DemoOptions, LaneOption, PipelineOptions, PlaceOptions, SelectionOptions, UpstreamOptions,
+};
 use crate::destination::Destination;
 use crate::output::{self, Exit, Usage, counted, line};
 use crate::place::Local;
@@ -67,7 +69,7 @@ pub(crate) async fn run(options: DemoOptions) -> anyhow::Result<Exit> {
     let mirror = Local::open(&Destination::Folder(options.dir.clone()), &PlaceOptions::default()).await?;
     let upstream_options = upstream_options(&upstream)?;
     let pipeline = PipelineOptions {
-        size_threshold: ByteSize(SIZE_THRESHOLD),
+        lane: LaneOption { size_threshold: ByteSize(SIZE_THRESHOLD) },
         concurrency: 16,
         memory: ByteSize(128 << 20),
     };

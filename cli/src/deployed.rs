@@ -17,7 +17,7 @@ use common::store::S3;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
-use crate::args::{FunctionOption, PlaceOptions, QueueOptions, ServiceOptions, StackOption};
+use crate::args::{FunctionOption, PlaceOptions, QueueOptions, ServiceOptions, StackOption, TargetOptions};
 use crate::destination::Destination;
 use crate::output::Usage;
 use crate::place::{self, Local};
@@ -31,12 +31,14 @@ pub(crate) struct Target {
     pub(crate) ecs: Option<EcsService>,
     /// Whether the system works by itself, so that nobody needs to call sync.
     pub(crate) is_deployed: bool,
+    /// How long what upstream dropped is kept.
+    pub(crate) expire_after: Grace,
 }
 
 impl Target {
     /// Settles, as a mirror with embedded queues has it done by whoever works on it.
-    pub(crate) async fn settle(&self, expire_after: Grace) -> anyhow::Result<SettleReport> {
-        Ok(self.pipeline.settler(place::settle_settings(expire_after.0)).settle().await?)
+    pub(crate) async fn settle(&self) -> anyhow::Result<SettleReport> {
+        Ok(self.pipeline.settler(place::settle_settings(self.expire_after)).settle().await?)
     }
 }
 
@@ -53,6 +55,7 @@ struct Parts {
     producer: Option<String>,
     ecs_cluster: Option<String>,
     ecs_service: Option<String>,
+    expire_after: Option<String>,
 }
 
 /// A deployed system as the options name it: by its name, by its parts, or both,
@@ -73,12 +76,17 @@ impl Named {
         Self { stack: stack.stack.clone(), parts: Parts::default() }
     }
 
+    /// What a verb that looks at a mirror is given.
+    pub(crate) fn of(options: &TargetOptions) -> Self {
+        Self::new(&options.stack).with_queues(&options.queues)
+    }
+
     pub(crate) fn with_function(mut self, options: &FunctionOption) -> Self {
         self.parts.producer.clone_from(&options.producer);
         self
     }
 
-    pub(crate) fn with_queues(mut self, options: &QueueOptions) -> Self {
+    fn with_queues(mut self, options: &QueueOptions) -> Self {
         self.parts.small_queue.clone_from(&options.small_queue);
         self.parts.small_dead_letters.clone_from(&options.small_dead_letters);
         self.parts.large_queue.clone_from(&options.large_queue);
@@ -110,6 +118,7 @@ impl Named {
             producer,
             ecs_cluster,
             ecs_service,
+            expire_after,
         } = self.parts.clone();
         Ok(Parts {
             to: to.or(found.to),
@@ -120,6 +129,7 @@ impl Named {
             producer: producer.or(found.producer),
             ecs_cluster: ecs_cluster.or(found.ecs_cluster),
             ecs_service: ecs_service.or(found.ecs_service),
+            expire_after: expire_after.or(found.expire_after),
         })
     }
 }
@@ -151,7 +161,13 @@ fn local(place: &PlaceOptions) -> anyhow::Result<&Destination> {
 
 impl Target {
     fn local(to: &Destination, local: Local) -> Self {
-        Self { pipeline: local.pipeline, named: format!("--to {to}"), ecs: None, is_deployed: false }
+        Self {
+            pipeline: local.pipeline,
+            named: format!("--to {to}"),
+            ecs: None,
+            is_deployed: false,
+            expire_after: local.expire_after,
+        }
     }
 }
 
@@ -176,7 +192,8 @@ async fn open_deployed(place: &PlaceOptions, mut named: Named) -> anyhow::Result
         Some(Err(error)) => return Err(Usage(format!("the deployed system's bucket: {error}")).into()),
         None => return Err(missing("to").into()),
     };
-    let store = S3::new(&config, location, place.s3_endpoint.as_ref().map(url::Url::as_str));
+    let expire_after = grace(place.expire_after, known.expire_after.as_deref())?;
+    let store = S3::new(&config, location, place.store.s3_endpoint.as_ref().map(url::Url::as_str));
     let client = aws_sdk_sqs::Client::new(&config);
     let queue = |url: &Option<String>, option| match url {
         Some(url) => Ok(Arc::new(Sqs::new(client.clone(), url.clone()))),
@@ -204,7 +221,21 @@ async fn open_deployed(place: &PlaceOptions, mut named: Named) -> anyhow::Result
         named,
         ecs: ecs.map(|(cluster, service)| EcsService::new(&config, cluster, service)),
         is_deployed: true,
+        expire_after,
     })
+}
+
+/// How long what upstream dropped is kept: as the option says, else as the stack does.
+fn grace(option: Option<Grace>, of_stack: Option<&str>) -> Result<Grace, Usage> {
+    match (option, of_stack) {
+        (Some(grace), _) => Ok(grace),
+        (None, Some(text)) => text.parse().map_err(|error| {
+            Usage(format!(
+                "the deployed system's expire_after is {text:?}: {error}; name another with --expire-after"
+            ))
+        }),
+        (None, None) => Ok(Grace::default()),
+    }
 }
 
 impl Parts {
@@ -270,5 +301,35 @@ fn failure(answer: &[u8]) -> String {
     match serde_json::from_slice::<Failure>(answer) {
         Ok(failure) => failure.error_message,
         Err(_) => String::from_utf8_lossy(answer).into_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn days(days: u64) -> Grace {
+        Grace(Duration::from_hours(24 * days))
+    }
+
+    #[test]
+    fn the_option_wins_over_the_stack_and_the_stack_over_the_default() {
+        let of_stack = |json: &str| serde_json::from_str::<Parts>(json).unwrap().expire_after;
+        let (silent, said, wrong) =
+            (of_stack("{}"), of_stack(r#"{"expire_after":"14d"}"#), of_stack(r#"{"expire_after":"soon"}"#));
+
+        assert_eq!(grace(Some(days(7)), said.as_deref()).unwrap(), days(7));
+        assert_eq!(grace(None, said.as_deref()).unwrap(), days(14));
+        assert_eq!(grace(None, silent.as_deref()).unwrap(), days(90));
+
+        let error = grace(None, wrong.as_deref()).unwrap_err().to_string();
+        assert!(error.contains("expire_after") && error.contains("\"soon\""), "{error}");
+        // Who says it here needs nothing of the stack's.
+        assert_eq!(grace(Some(days(7)), wrong.as_deref()).unwrap(), days(7));
+    }
+
+    #[test]
+    fn the_default_is_the_one_that_help_names() {
+        assert_eq!(common::config::EXPIRE_AFTER.default.parse(), Ok(Grace::default()));
     }
 }

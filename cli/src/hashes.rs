@@ -42,7 +42,7 @@ pub(crate) async fn import(options: ImportHashesOptions) -> anyhow::Result<Exit>
     let trust = selection::globs(&options.trust).map_err(|error| Usage(format!("--trust: {error}")))?;
     let everything = Selection::new(SelectionFile::default())?;
     let upstream = place::upstream(&read::allowing(&options.file, &options.upstream)?, &everything)?;
-    let bytes = read::read(&options.file, &upstream, &options.place).await?;
+    let bytes = read::read(&options.file, &upstream, &options.target.place.store).await?;
     let file = HashFile::parse(&bytes).with_context(|| options.file.to_string())?;
     drop(bytes);
 
@@ -78,7 +78,7 @@ pub(crate) async fn import(options: ImportHashesOptions) -> anyhow::Result<Exit>
 
 /// Opens the mirror; a dry run leaves no trace there.
 async fn open(options: &ImportHashesOptions) -> anyhow::Result<Target> {
-    let (place, stack) = (&options.place, Named::new(&options.stack).with_queues(&options.queues));
+    let (place, stack) = (&options.target.place, Named::of(&options.target));
     if stack.is_meant() {
         let deployed::Target { pipeline, named, .. } = deployed::open(place, stack).await?;
         return Ok(Target { store: pipeline.store, clock: pipeline.clock, local: None, named });
@@ -101,7 +101,7 @@ async fn open(options: &ImportHashesOptions) -> anyhow::Result<Target> {
     let store: Arc<dyn Store> = match to {
         Destination::Folder(root) => Arc::new(Folder::view(root)),
         Destination::Bucket(location) => {
-            let store = place::bucket(location, place).await;
+            let store = place::bucket(location, &place.store).await;
             store.check().await.with_context(|| format!("{location} can't be used"))?;
             Arc::new(store)
         }
@@ -186,7 +186,7 @@ fn skipped(report: &ImportReport) {
 }
 
 pub(crate) async fn export(options: ExportHashesOptions) -> anyhow::Result<Exit> {
-    let ExportHashesOptions { output, place, stack, queues } = options;
+    let ExportHashesOptions { output, target: options } = options;
     let output = output.as_deref();
     if let Some(path) = output
         && (path.is_dir() || !folder_of(path).is_dir())
@@ -195,7 +195,7 @@ pub(crate) async fn export(options: ExportHashesOptions) -> anyhow::Result<Exit>
             Usage(format!("--output {}: it takes a file in a folder that is there", path.display())).into()
         );
     }
-    let target = deployed::open(&place, Named::new(&stack).with_queues(&queues)).await?;
+    let target = deployed::open(&options.place, Named::of(&options)).await?;
     let (manifest, _) = manifest::load(&*target.pipeline.store).await?;
     let now = target.pipeline.clock.now();
     match output {

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use common::bottle::{Digest, ObjectKey};
-use common::clock::Clock;
+use common::clock::{Clock, Grace};
 use common::manifest;
 use common::message::Lane;
 use common::pipeline::{LaneQueues, Pipeline};
@@ -20,7 +20,7 @@ use common::settle::{SettleSettings, Settler};
 use common::store::{Folder, Location, S3, Store};
 use common::worker::{Worker, WorkerSettings};
 
-use crate::args::{PipelineOptions, PlaceOptions, SelectionOptions, UpstreamOptions};
+use crate::args::{PipelineOptions, PlaceOptions, SelectionOptions, StoreOption, UpstreamOptions};
 use crate::destination::Destination;
 use crate::output::Usage;
 
@@ -30,7 +30,7 @@ const MOST_RECEIVES: u32 = 5;
 /// A mirror with embedded queues, opened.
 pub(crate) struct Local {
     pub(crate) pipeline: Pipeline,
-    expire_after: Duration,
+    pub(crate) expire_after: Grace,
 }
 
 impl Local {
@@ -39,7 +39,7 @@ impl Local {
         let (store, state): (Arc<dyn Store>, PathBuf) = match to {
             Destination::Folder(root) => (Arc::new(Folder::open(root)?), root.join("_sync")),
             Destination::Bucket(location) => {
-                let store = bucket(location, options).await;
+                let store = bucket(location, &options.store).await;
                 store.check().await.with_context(|| format!("{location} can't be used"))?;
                 let state = state_folder(location, options)?;
                 std::fs::create_dir_all(&state)
@@ -58,7 +58,7 @@ impl Local {
         };
         let lanes = vec![lane(Lane::Small, "small", "small-dead"), lane(Lane::Large, "large", "large-dead")];
         let pipeline = Pipeline { store, clock, lanes, poll: Duration::ZERO };
-        Ok(Self { pipeline, expire_after: options.expire_after.0 })
+        Ok(Self { pipeline, expire_after: options.expire_after.unwrap_or_default() })
     }
 
     /// Opens a mirror that must be there.
@@ -74,7 +74,7 @@ impl Local {
         let holds_bottles = match to {
             Destination::Folder(root) => root.join("v2").is_dir(),
             Destination::Bucket(location) => {
-                let store = bucket(location, options).await;
+                let store = bucket(location, &options.store).await;
                 store.check().await.with_context(|| format!("{location} can't be used"))?;
                 !store.list("v2/", None, 1).await?.is_empty()
             }
@@ -133,13 +133,13 @@ impl Local {
 }
 
 /// How a mirror with embedded queues is settled.
-pub(crate) fn settle_settings(expire_after: Duration) -> SettleSettings {
+pub(crate) fn settle_settings(Grace(expire_after): Grace) -> SettleSettings {
     // These queues tell their depth exactly, so what is not there is lost.
     SettleSettings { lost_after: Duration::ZERO, stalled_after: Duration::from_hours(1), expire_after }
 }
 
 /// The mirror in a bucket.
-pub(crate) async fn bucket(location: &Location, options: &PlaceOptions) -> S3 {
+pub(crate) async fn bucket(location: &Location, options: &StoreOption) -> S3 {
     let config = common::aws::load().await;
     S3::new(&config, location.clone(), options.s3_endpoint.as_ref().map(url::Url::as_str))
 }
@@ -151,7 +151,7 @@ pub(crate) async fn holds_mirror(to: &Destination, options: &PlaceOptions) -> an
             root.join("_sync/queue.sqlite").is_file() || root.join(manifest::KEY).is_file()
         }
         Destination::Bucket(location) => {
-            let store = bucket(location, options).await;
+            let store = bucket(location, &options.store).await;
             store.check().await.with_context(|| format!("{location} can't be used"))?;
             let key: ObjectKey = manifest::KEY.parse()?;
             store.head(&key).await?.is_some()

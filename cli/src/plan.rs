@@ -27,7 +27,7 @@ pub(crate) async fn run(options: PlanOptions) -> anyhow::Result<Exit> {
     let (report, size_threshold) = if named.is_meant() {
         of_deployed(&named, &options).await?
     } else {
-        (of_local(&options).await?, options.size_threshold)
+        (of_local(&options).await?, options.lane.size_threshold)
     };
     if options.json {
         output::json(&Answer { report: &report, size_threshold })?;
@@ -54,7 +54,7 @@ async fn of_local(options: &PlanOptions) -> anyhow::Result<PlanReport> {
     let place = if matches!(to, Destination::Bucket(_)) { &state } else { &options.place };
     let mirror = Local::open(to, place).await?;
 
-    let planner = mirror.planner(upstream, selection, &options.upstream, options.size_threshold.0);
+    let planner = mirror.planner(upstream, selection, &options.upstream, options.lane.size_threshold.0);
     let cancel = stop::on_signals()?;
     let planning = cancel.run_until_cancelled(planner.plan(Mode::DryRun { sizes: !options.no_sizes }));
     let planning = progress::while_planning(&planner.progress, options.json, planning).await;

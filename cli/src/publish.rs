@@ -28,8 +28,8 @@ pub(crate) struct Answer {
 }
 
 pub(crate) async fn run(options: PublishOptions) -> anyhow::Result<Exit> {
-    let named = Named::new(&options.stack).with_queues(&options.queues);
-    let target = deployed::open(&options.place, named).await?;
+    let named = Named::of(&options.target);
+    let target = deployed::open(&options.target.place, named).await?;
     let clients = options.tag.clone();
     let what = match &options {
         PublishOptions { despite_dead: true, .. } => Some(What::PublishDespiteDead { clients }),
@@ -41,7 +41,7 @@ pub(crate) async fn run(options: PublishOptions) -> anyhow::Result<Exit> {
         check(&target, what).await?;
         order(&target, what.clone()).await?;
         if !target.is_deployed {
-            target.settle(options.place.expire_after).await?;
+            target.settle().await?;
         }
     }
     let (manifest, _) = manifest::load(&*target.pipeline.store).await?;

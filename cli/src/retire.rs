@@ -27,8 +27,8 @@ struct Answer {
 const SHOWN: usize = 20;
 
 pub(crate) async fn run(options: RetireOptions) -> anyhow::Result<Exit> {
-    let named = Named::new(&options.stack).with_queues(&options.queues);
-    let target = deployed::open(&options.place, named).await?;
+    let named = Named::of(&options.target);
+    let target = deployed::open(&options.target.place, named).await?;
     let (mut tagged, mut expired, mut asked) = (0, 0, false);
     if !options.dry_run {
         if let Some(at_most) = options.at_most {
@@ -37,13 +37,13 @@ pub(crate) async fn run(options: RetireOptions) -> anyhow::Result<Exit> {
         if target.is_deployed {
             asked = options.at_most.is_some();
         } else {
-            let report = target.settle(options.place.expire_after).await?;
+            let report = target.settle().await?;
             (tagged, expired) = (report.retired, report.expired);
         }
     }
     let store = &*target.pipeline.store;
     let (manifest, _) = manifest::load(store).await?;
-    let (now, grace) = (target.pipeline.clock.now(), options.place.expire_after.0);
+    let (now, grace) = (target.pipeline.clock.now(), target.expire_after.0);
     let outlook = retire::outlook(store, &manifest, None, now, grace).await?;
     let answer = Answer { outlook, tagged, expired, asked };
     if options.json {

@@ -64,8 +64,8 @@ struct OpenRunStatus {
 }
 
 pub(crate) async fn run(options: StatusOptions) -> anyhow::Result<Exit> {
-    let named = Named::new(&options.stack).with_queues(&options.queues).with_service(&options.service);
-    let target = deployed::open(&options.place, named).await?;
+    let named = Named::of(&options.target).with_service(&options.service);
+    let target = deployed::open(&options.target.place, named).await?;
     if options.watch {
         return watch(&target, &options).await;
     }

@@ -90,7 +90,7 @@ pub(crate) async fn sync(
     let mut settles = vec![settler.settle().await?];
 
     let planner =
-        local.planner(Arc::clone(&upstream), selection, upstream_options, pipeline.size_threshold.0);
+        local.planner(Arc::clone(&upstream), selection, upstream_options, pipeline.lane.size_threshold.0);
     let planning = cancel.run_until_cancelled(planner.plan(Mode::Queue));
     let planning = progress::while_planning(&planner.progress, quiet, planning).await;
     let Some(plan) = planning.transpose()? else {

@@ -16,7 +16,7 @@ use crate::{progress, stop};
 const SHOWN: usize = 20;
 
 pub(crate) async fn run(options: VerifyOptions) -> anyhow::Result<Exit> {
-    let named = Named::new(&options.stack).with_queues(&options.queues);
+    let named = Named::of(&options.target);
     let depth = match options.sample {
         Some(sample) => Depth::Sample(sample),
         None if options.deep => Depth::Bytes,
@@ -24,10 +24,10 @@ pub(crate) async fn run(options: VerifyOptions) -> anyhow::Result<Exit> {
     };
     let settings = VerifySettings {
         depth,
-        size_threshold: options.size_threshold.0,
+        size_threshold: options.lane.size_threshold.0,
         concurrency: usize::from(options.concurrency),
     };
-    let target = deployed::open_remains(&options.place, named).await?;
+    let target = deployed::open_remains(&options.target.place, named).await?;
     if options.rebuild_manifest {
         return rebuild(&target, settings, options.json).await;
     }

@@ -12,7 +12,7 @@ use common::store::Store as _;
 use futures_util::TryStreamExt as _;
 use url::Position;
 
-use crate::args::{PlaceOptions, UpstreamOptions};
+use crate::args::{StoreOption, UpstreamOptions};
 use crate::output::Usage;
 use crate::place;
 use crate::source::Source;
@@ -31,12 +31,12 @@ pub(super) fn allowing(source: &Source, options: &UpstreamOptions) -> anyhow::Re
 pub(super) async fn read(
     source: &Source,
     upstream: &Upstream,
-    place: &PlaceOptions,
+    options: &StoreOption,
 ) -> anyhow::Result<Vec<u8>> {
     let bytes = match source {
         Source::File(path) => read_file(path)?,
         Source::Object(location, key) => {
-            let reading = place::bucket(location, place).await.read(key, None).await;
+            let reading = place::bucket(location, options).await.read(key, None).await;
             match reading.with_context(|| source.to_string())? {
                 None => return Err(Usage(format!("{source}: there is no such object")).into()),
                 Some(reading) if reading.meta.size > LARGEST => None,

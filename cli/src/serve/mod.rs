@@ -26,7 +26,7 @@ use common::bottle::ObjectKey;
 use common::store::{Store as _, StoreError};
 use tokio::net::TcpListener;
 
-use crate::args::{PlaceOptions, ServeOptions};
+use crate::args::{ServeOptions, StoreOption};
 use crate::destination::Destination;
 use crate::output::{Exit, Usage, line};
 use crate::{place, stop};
@@ -41,9 +41,8 @@ use site::Site;
 const LIMITS: Limits = Limits { request: Duration::from_mins(1), grace: Duration::from_secs(10) };
 
 pub(crate) async fn run(options: ServeOptions) -> anyhow::Result<Exit> {
-    let ServeOptions { place, listen, quiet, s3_endpoint } = options;
-    let options = PlaceOptions { s3_endpoint, ..PlaceOptions::default() };
-    let site = open(&place, &options).await?;
+    let ServeOptions { place, listen, quiet, store } = options;
+    let site = open(&place, &store).await?;
     let stop = stop::on_signals()?;
     let listener = TcpListener::bind(listen)
         .await
@@ -69,7 +68,7 @@ pub(crate) fn router(site: Site, log: AccessLog) -> Router {
 }
 
 /// A mirror that must be there.
-async fn open(place: &Destination, options: &PlaceOptions) -> anyhow::Result<Site> {
+async fn open(place: &Destination, options: &StoreOption) -> anyhow::Result<Site> {
     /// What one of is in every mirror.
     const PARTS: [&str; 3] = ["api/", "v2/", "_sync/"];
     let site = match place {
