@@ -382,7 +382,7 @@ resource "aws_ssm_parameter" "stack" {
 check "taps_have_their_names" {
   assert {
     condition     = var.enable_flat_names || !can(regex("(?m)^[ \\t]*(\\[\\[[ \\t]*taps[ \\t]*\\]\\]|taps[ \\t]*=)", var.selection))
-    error_message = "The selection names taps. Where one keeps its bottles on a plain file host, settle gives them flat names below taps/, and fails unless enable_flat_names is true."
+    error_message = "The selection names taps. Where one keeps its bottles on a plain file host, settle gives them flat names below taps/, and their clients wait for ever unless enable_flat_names is true."
   }
 }
 

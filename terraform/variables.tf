@@ -109,7 +109,7 @@ variable "enable_flat_names" {
 
   validation {
     condition     = var.enable_flat_names || !can(regex("(?m)^[ \\t]*layout[ \\t]*=[ \\t]*[\"']flat[\"']", var.selection))
-    error_message = "enable_flat_names must be true where the selection says layout = \"flat\": settle may not write the copies otherwise, and fails."
+    error_message = "enable_flat_names must be true where the selection says layout = \"flat\": settle may not write the copies otherwise, and all clients wait for them."
   }
 }
 

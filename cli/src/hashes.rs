@@ -3,7 +3,7 @@
 
 mod read;
 
-use std::fs::Permissions;
+use std::fs::{File, Permissions};
 use std::io::{self, BufWriter, Write};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
@@ -215,8 +215,16 @@ pub(crate) async fn export(options: ExportHashesOptions) -> anyhow::Result<Exit>
     Ok(Exit::Done)
 }
 
-/// Writes a file that is seen whole or not at all.
+/// Writes a file that is seen whole or not at all; what is no plain file, a pipe or a
+/// device, is written to as it is, and a link stays one.
 fn write<T>(path: &Path, content: impl FnOnce(&mut dyn Write) -> io::Result<T>) -> io::Result<T> {
+    let path = &path.canonicalize().unwrap_or_else(|_| path.to_owned());
+    if path.metadata().is_ok_and(|meta| !meta.is_file()) {
+        let mut to = BufWriter::new(File::options().write(true).open(path)?);
+        let written = content(&mut to)?;
+        to.flush()?;
+        return Ok(written);
+    }
     let mut file = tempfile::Builder::new()
         // As any file is made; the process's umask takes away from it.
         .permissions(Permissions::from_mode(0o666))

@@ -48,9 +48,9 @@ async fn run(invocation: Invocation) -> anyhow::Result<Exit> {
     common::telemetry::init(&log, log_format, std::io::stderr().is_terminal(), progress::LogWriter)
         .map_err(|error| output::Usage(format!("--log: {error}")))?;
     match command {
-        Command::Demo(options) => demo::run(options).await,
-        Command::Plan(options) => plan::run(options).await,
-        Command::Sync(options) => sync::run(options).await,
+        Command::Demo(options) => Box::pin(demo::run(options)).await,
+        Command::Plan(options) => Box::pin(plan::run(options)).await,
+        Command::Sync(options) => Box::pin(sync::run(options)).await,
         Command::Run(options) => run::run(options).await,
         Command::Status(options) => status::run(options).await,
         Command::Export(options) => airgap::export(options).await,

@@ -2,7 +2,7 @@
 
 use common::manifest;
 use common::receipt::What;
-use common::retire::{self, Outlook, Retired};
+use common::retire::{self, Blocked, Outlook, Retired};
 use common::size::ByteSize;
 use serde::Serialize;
 
@@ -44,17 +44,17 @@ pub(crate) async fn run(options: RetireOptions) -> anyhow::Result<Exit> {
     let store = &*target.pipeline.store;
     let (manifest, _) = manifest::load(store).await?;
     let (now, grace) = (target.pipeline.clock.now(), target.expire_after.0);
-    let outlook = retire::outlook(store, &manifest, None, now, grace).await?;
+    // What a deployed system was just asked to allow is no longer in the way.
+    let allowed = options.at_most.filter(|_| asked);
+    let outlook = retire::outlook(store, &manifest, allowed, now, grace).await?;
     let answer = Answer { outlook, tagged, expired, asked };
     if options.json {
         output::json(&answer)?;
     } else {
         describe(&answer, &options, &target);
     }
-    let is_stuck = matches!(
-        answer.outlook.blocked,
-        Some(retire::Blocked::TooMany { .. } | retire::Blocked::UnreadableSet { .. })
-    );
+    let is_stuck =
+        matches!(answer.outlook.blocked, Some(Blocked::TooMany { .. } | Blocked::UnreadableSet { .. }));
     Ok(if is_stuck { Exit::Attention } else { Exit::Done })
 }
 
@@ -79,6 +79,9 @@ fn describe(answer: &Answer, options: &RetireOptions, target: &Target) {
     if let Some(title) = title {
         line(title);
         list(&outlook.now);
+    }
+    if let Some(Blocked::TooMany { bottles, .. }) = outlook.blocked {
+        line(format_args!("  if so: bottles retire {} --at-most {bottles}", target.named));
     }
     if !outlook.superseded.is_empty() {
         line("Tagged as superseded");

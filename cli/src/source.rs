@@ -30,6 +30,10 @@ impl FromStr for Source {
             return Ok(Self::File(text.into()));
         }
         match Url::parse(text) {
+            Ok(url) if !url.username().is_empty() || url.password().is_some() => {
+                Err("it takes no user and no password in the URL; download the file, and name that"
+                    .to_owned())
+            }
             Ok(url) if matches!(url.scheme(), "http" | "https") => Ok(Self::Document(url)),
             Ok(_) | Err(_) => Err("it takes a file, s3://BUCKET/KEY or an http or https URL".to_owned()),
         }
@@ -58,11 +62,17 @@ mod tests {
         let object = source("s3://old-bottles/state/bottles_hash.json").unwrap();
         assert_eq!(object.to_string(), "s3://old-bottles/state/bottles_hash.json");
         assert!(matches!(&object, Source::Object(_, key) if key.as_str() == "state/bottles_hash.json"));
-        let document = source("https://me:SECRET@h.example:8443/a/b.json?X-Amz-Signature=SECRET").unwrap();
+        let document = source("https://h.example:8443/a/b.json?X-Amz-Signature=SECRET").unwrap();
         assert_eq!(document.to_string(), "https://h.example:8443/a/b.json");
-        for text in
-            ["s3://old-bottles", "s3://old-bottles/", "s3://UPPER/key", "ftp://h/x", "https://", "file:///x"]
-        {
+        for text in [
+            "s3://old-bottles",
+            "s3://old-bottles/",
+            "s3://UPPER/key",
+            "ftp://h/x",
+            "https://",
+            "file:///x",
+            "https://me:SECRET@h.example/x",
+        ] {
             assert!(source(text).is_err(), "{text:?} was taken");
         }
     }

@@ -1,10 +1,11 @@
 //! `bottles verify`: what a mirror really holds, and its repair.
 
+use common::airgap::Imports;
 use common::run::Count;
 use common::size::ByteSize;
 use common::verify::{
-    Checksums, Content, Depth, Finding, Kind, RebuildError, Rebuilt, Repair, Report, Subject, VerifySettings,
-    Was,
+    Checksums, Content, Depth, Finding, Kind, PAGE, RebuildError, Rebuilt, Repair, Report, Subject,
+    VerifySettings, Was,
 };
 
 use crate::args::VerifyOptions;
@@ -22,12 +23,14 @@ pub(crate) async fn run(options: VerifyOptions) -> anyhow::Result<Exit> {
         None if options.deep => Depth::Bytes,
         None => Depth::Sizes,
     };
+    let target = deployed::open_remains(&options.target.place, named).await?;
     let settings = VerifySettings {
         depth,
         size_threshold: options.lane.size_threshold.0,
         concurrency: usize::from(options.concurrency),
+        page: PAGE,
+        is_fed_by_plans: Imports::load(&*target.pipeline.store).await?.is_none(),
     };
-    let target = deployed::open_remains(&options.target.place, named).await?;
     if options.rebuild_manifest {
         return rebuild(&target, settings, options.json).await;
     }
@@ -46,7 +49,7 @@ async fn verify(target: &Target, settings: VerifySettings, options: &VerifyOptio
     if options.json {
         output::json(&report)?;
     } else {
-        describe(&report, target);
+        describe(&report, target, settings.is_fed_by_plans);
     }
     Ok(if report.sound { Exit::Done } else { Exit::Attention })
 }
@@ -69,7 +72,7 @@ async fn rebuild(target: &Target, settings: VerifySettings, json: bool) -> anyho
     Ok(if is_whole { Exit::Done } else { Exit::Attention })
 }
 
-fn describe(report: &Report, target: &Target) {
+fn describe(report: &Report, target: &Target, is_fed_by_plans: bool) {
     line(format_args!("Holds        {}", amount(report.held)));
     let checked = &report.checked;
     line(format_args!(
@@ -112,14 +115,15 @@ fn describe(report: &Report, target: &Target) {
     match &report.repair {
         Some(repaired) => {
             line(format_args!(
-                "Repair       {} queued; {} ordered; {} copied; {} left as it is",
+                "Repair       {} queued; {} reported; {} ordered; {} copied; {} left as it is",
                 amount(repaired.total()),
+                grouped(repaired.reported),
                 grouped(repaired.orders),
                 counted(repaired.copies, "flat bottle"),
                 grouped(repaired.left)
             ));
-            if repaired.total().bottles + repaired.orders > 0 {
-                line(suggestion(target));
+            if repaired.total().bottles + repaired.reported + repaired.orders > 0 {
+                line(suggestion(target, is_fed_by_plans));
             }
         }
         None if report.is_repairable() => {
@@ -129,15 +133,18 @@ fn describe(report: &Report, target: &Target) {
             ));
         }
         None if report.count(Kind::Queued) > 0 => {
-            line(format_args!("The mirror is not sound yet. {}", suggestion(target)));
+            line(format_args!("The mirror is not sound yet. {}", suggestion(target, is_fed_by_plans)));
         }
         None => line("The mirror is not sound."),
     }
 }
 
 /// Who does what was asked for.
-fn suggestion(target: &Target) -> String {
-    if target.is_deployed {
+fn suggestion(target: &Target, is_fed_by_plans: bool) -> String {
+    if !is_fed_by_plans {
+        let how = "a bundle from the beginning, or all of them again";
+        format!("Bring it anew, with {how}: bottles import --again BUNDLE {}", target.named)
+    } else if target.is_deployed {
         format!("The system fetches and publishes it by itself: bottles status {} --watch", target.named)
     } else {
         format!("This fetches and publishes it: bottles sync {}", target.named)
@@ -204,6 +211,7 @@ fn describe_finding(finding: &Finding) -> String {
     match &finding.repair {
         None => text,
         Some(Repair::Queued { lane }) => format!("{text} [queued, {lane}]"),
+        Some(Repair::Reported) => format!("{text} [reported as lost]"),
         Some(Repair::Ordered) => format!("{text} [ordered]"),
         Some(Repair::AlreadyOrdered) => format!("{text} [ordered before]"),
         Some(Repair::Copied) => format!("{text} [copied]"),
@@ -277,6 +285,13 @@ fn describe_rebuilt(rebuilt: &Rebuilt, target: &Target) {
         let scopes: Vec<_> = rebuilt.published.iter().map(ToString::to_string).collect();
         let read = if scopes.is_empty() { "nobody knows by whom".to_owned() } else { scopes.join(", ") };
         line(format_args!("Published    {}, read by: {read}", counted(rebuilt.api_files as u64, "API file")));
+    }
+    if rebuilt.is_held_back {
+        line(format_args!(
+            "Held back    clients read an older set than they could, as after a rollback; \
+             `bottles publish {} --resume` goes on",
+            target.named
+        ));
     }
     describe_findings(&rebuilt.left_out);
     line("");

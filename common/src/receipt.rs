@@ -5,6 +5,7 @@
 //! acknowledged, and removed once the manifest has it.
 
 use bytes::Bytes;
+use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
@@ -19,6 +20,8 @@ pub const PREFIX: &str = "_sync/receipts/";
 
 /// Where receipts are put that can't be read, for someone to look at.
 pub const UNREADABLE: &str = "receipts-unreadable";
+
+const READS_AT_ONCE: usize = 16;
 
 /// What became of some bottles, and what an operator asks of the producer.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -108,11 +111,29 @@ pub enum Outcome {
 impl Receipt {
     /// Writes a receipt under a key of its own.
     pub async fn save(&self, store: &dyn Store, now: Timestamp) -> Result<(), StoreError> {
-        let key = new_key(now).map_err(|error| StoreError::Refused { key: error.value, why: error.why })?;
+        let key = new_key(now)?;
         let body = serde_json::to_vec(self).unwrap_or_default();
         store.put(&key, Bytes::from(body).into(), Condition::Absent).await?;
         Ok(())
     }
+}
+
+/// What receipts report that no settle has folded yet, oldest first. Those that can't be
+/// read are left for the next settle to put aside.
+pub async fn unfolded(store: &dyn Store) -> Result<Vec<Entry>, StoreError> {
+    let mut entries = Vec::new();
+    let listed = store.list(PREFIX, None, usize::MAX).await?;
+    let reads: Vec<_> = listed.iter().map(|meta| store.get(&meta.key)).collect();
+    let mut objects = stream::iter(reads).buffered(READS_AT_ONCE);
+    while let Some(object) = objects.try_next().await? {
+        // A settle may have folded it meanwhile.
+        let Some(object) = object else { continue };
+        if let Ok(receipt) = serde_json::from_slice::<Receipt>(&object.body) {
+            entries.extend(receipt.entries);
+        }
+    }
+    entries.sort_by_key(|entry| entry.at);
+    Ok(entries)
 }
 
 /// A key that no other receipt has; keys sort by time.

@@ -48,7 +48,7 @@ pub enum ExportError {
     },
     /// What the mirror holds is not what it should be.
     #[error(
-        "{key} is damaged in the mirror: {why}; `bottles verify --repair` fetches it again, \
+        "{key} is damaged in the mirror: {why}; `bottles verify --deep --repair` has it fetched again, \
          and then the export can be made"
     )]
     Damaged {

@@ -29,9 +29,7 @@ struct Document {
 impl MirrorId {
     /// The mirror's name, which is made now if it has none.
     pub(super) async fn of(store: &dyn Store, now: Timestamp) -> Result<Self, ExportError> {
-        let key: ObjectKey = KEY
-            .parse()
-            .map_err(|error: InvalidName| StoreError::Refused { key: error.value, why: error.why })?;
+        let key: ObjectKey = KEY.parse().map_err(StoreError::from)?;
         loop {
             if let Some(object) = store.get(&key).await? {
                 let document: Document = serde_json::from_slice(&object.body)

@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::bottle::{InvalidName, ObjectKey};
+use crate::bottle::ObjectKey;
 use crate::run::Count;
 use crate::store::{Condition, Store, StoreError, Version};
 
@@ -79,5 +79,5 @@ impl Imports {
 }
 
 fn key() -> Result<ObjectKey, StoreError> {
-    KEY.parse().map_err(|error: InvalidName| StoreError::Refused { key: error.value, why: error.why })
+    Ok(KEY.parse()?)
 }

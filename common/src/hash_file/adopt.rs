@@ -1,13 +1,10 @@
 //! One bottle's way from a dated folder to its key.
 
 use std::sync::Arc;
-use std::time::Duration;
-
-use futures_util::TryStreamExt as _;
 
 use crate::bottle::{Hasher, ObjectKey};
 use crate::retry::{Policy, Retryable as _, Verdict};
-use crate::store::{LARGEST_COPY, Reading, Store, StoreError, Version};
+use crate::store::{LARGEST_COPY, Resumed, Store, StoreError, Version};
 
 use super::contents::Dated;
 use super::identify::{Bottle, Target};
@@ -19,7 +16,7 @@ use super::report::Why;
 pub(super) enum Fate {
     /// The manifest has it as held, and it is there.
     Recorded,
-    /// It was under its key.
+    /// It was under its key, and was verified there.
     Held,
     /// It was verified in a dated folder, and copied.
     Adopted,
@@ -42,10 +39,17 @@ pub(super) struct Adopter {
 /// A bottle that is to be adopted.
 pub(super) struct Todo<'a> {
     pub(super) bottle: &'a Bottle,
-    /// Where it is under another image's key.
+    /// Where the manifest has it as held, under another image's key.
     pub(super) source: Option<ObjectKey>,
     /// Where it is to be.
-    pub(super) targets: Vec<Target>,
+    pub(super) targets: Vec<Wanted>,
+}
+
+/// One image's copy that is to be.
+pub(super) struct Wanted {
+    pub(super) target: Target,
+    /// Whether something of its size is under its key: it may be the bottle.
+    pub(super) is_there: bool,
 }
 
 /// What reading an object came to.
@@ -56,36 +60,60 @@ enum Read {
     Refused(Why, String),
 }
 
-/// A read that breaks is gone on with so often without a byte of progress.
-const MOST_TRIES: u32 = 6;
-
 impl Adopter {
     /// Brings a bottle to its keys; an error is the store's, and about no bottle alone.
     pub(super) async fn adopt(&self, todo: Todo<'_>) -> Result<Vec<(Target, Fate)>, StoreError> {
-        let Todo { bottle, mut source, targets } = todo;
+        let Todo { bottle, mut source, mut targets } = todo;
         // What was found out of the dated objects, so that they are read once.
         let mut refused: Option<Fate> = None;
         let mut fates = Vec::with_capacity(targets.len());
-        for target in targets {
+        // The others may be copied from those that are there.
+        targets.sort_by_key(|wanted| !wanted.is_there);
+        for Wanted { target, is_there } in targets {
             let to = bottle.key_of(&target);
-            let mut fate = match &source {
-                Some(from) => self.copy(from, &to, bottle.size).await?,
-                None => Fate::Skipped(Why::Absent, "it is nowhere in the place".to_owned()),
-            };
-            if fate != Fate::Copied {
+            let mut fate = Fate::Skipped(Why::Absent, "it is nowhere in the place".to_owned());
+            if is_there {
+                fate = self.verify(&to, bottle).await?;
+            }
+            if fate != Fate::Held
+                && let Some(from) = &source
+            {
+                fate = self.copy(from, &to, bottle.size).await?;
+            }
+            if !matches!(fate, Fate::Held | Fate::Copied) {
                 fate = match &refused {
                     Some(refused) => refused.clone(),
                     None => self.adopt_dated(bottle, &to).await?.unwrap_or(fate),
                 };
-                match &fate {
-                    Fate::Adopted => source = Some(to),
-                    other => refused = Some(other.clone()),
+                if !matches!(fate, Fate::Adopted) {
+                    refused = Some(fate.clone());
                 }
+            }
+            if matches!(fate, Fate::Held | Fate::Adopted) {
+                source = Some(to);
             }
             fates.push((target, fate));
         }
         self.progress.finished();
         Ok(fates)
+    }
+
+    /// Whether what is under a bottle's key is the bottle: by the store's own checksum,
+    /// or by reading it.
+    async fn verify(&self, key: &ObjectKey, bottle: &Bottle) -> Result<Fate, StoreError> {
+        let known = self.retry.run(|| self.store.head(key), |_, _| {}).await?.and_then(|meta| meta.sha256);
+        let actual = match known {
+            Some(sha256) => sha256,
+            None => match self.read(key, bottle.size).await? {
+                Read::Whole(hasher, _) => hasher.finish(),
+                Read::Refused(why, detail) => return Ok(Fate::Skipped(why, detail)),
+            },
+        };
+        Ok(if actual == bottle.digest {
+            Fate::Held
+        } else {
+            Fate::Skipped(Why::Damaged, format!("{key} hashes to {actual}"))
+        })
     }
 
     async fn copy(&self, from: &ObjectKey, to: &ObjectKey, size: u64) -> Result<Fate, StoreError> {
@@ -116,7 +144,7 @@ impl Adopter {
     }
 
     async fn adopt_one(&self, bottle: &Bottle, dated: &Dated, to: &ObjectKey) -> Result<Fate, StoreError> {
-        let (hasher, version) = match self.read(dated).await? {
+        let (hasher, version) = match self.read(&dated.key, dated.size).await? {
             Read::Whole(hasher, version) => (hasher, version),
             Read::Refused(why, detail) => return Ok(Fate::Skipped(why, detail)),
         };
@@ -140,66 +168,31 @@ impl Adopter {
         }
     }
 
-    /// Hashes an object in chunks. A read that breaks is gone on with where it broke,
-    /// as long as the object is still in the state that the first bytes are of.
-    async fn read(&self, dated: &Dated) -> Result<Read, StoreError> {
-        let Dated { key, size } = dated;
-        let mut reader = Reader { hasher: Hasher::new(), at: 0, version: None };
-        let mut tries = 0;
-        loop {
-            let before = reader.at;
-            match self.read_on(dated, &mut reader).await {
-                Ok(None) => break,
-                Ok(Some(refused)) => return Ok(refused),
-                Err(error) if error.verdict() == Verdict::GiveUp => {
-                    return Ok(Read::Refused(Why::Unreadable, error.to_string()));
+    /// Hashes an object of a size, as long as it is in one state.
+    async fn read(&self, key: &ObjectKey, size: u64) -> Result<Read, StoreError> {
+        let changed = || Read::Refused(Why::Changed, format!("{key} changed while it was read"));
+        let read = async {
+            let Some(mut reader) = Resumed::open(&*self.store, key, self.retry).await? else {
+                return Ok(Read::Refused(Why::Changed, format!("{key} is gone")));
+            };
+            if reader.size() != size {
+                return Ok(changed());
+            }
+            let hasher = reader.hash(|length| self.progress.read(length)).await?;
+            Ok(reader.version().map_or_else(changed, |version| Read::Whole(hasher, version)))
+        };
+        match read.await {
+            Ok(read) => Ok(read),
+            Err(StoreError::Conflict { .. }) => Ok(changed()),
+            Err(error) => {
+                if error.verdict() != Verdict::GiveUp {
+                    // A store that answers has trouble with this object alone.
+                    self.store.head(key).await?;
                 }
-                Err(error) => {
-                    tries = if reader.at > before { 1 } else { tries + 1 };
-                    if tries > MOST_TRIES {
-                        // A store that answers has trouble with this object alone.
-                        self.store.head(key).await?;
-                        return Ok(Read::Refused(Why::Unreadable, error.to_string()));
-                    }
-                    tracing::info!(object.key = %key, %error, "reading on");
-                    tokio::time::sleep(self.retry.wait_after(tries)).await;
-                }
+                Ok(Read::Refused(Why::Unreadable, error.to_string()))
             }
         }
-        match reader {
-            Reader { hasher, at, version: Some(version) } if at == *size => Ok(Read::Whole(hasher, version)),
-            Reader { .. } => Ok(Read::Refused(Why::Changed, format!("{key} changed while it was read"))),
-        }
     }
-
-    /// Reads on to the end, unless the object is no longer what it was.
-    async fn read_on(&self, dated: &Dated, reader: &mut Reader) -> Result<Option<Read>, StoreError> {
-        let Dated { key, size } = dated;
-        let range = (reader.at > 0).then_some(reader.at..*size);
-        let is_over = || Read::Refused(Why::Changed, format!("{key} changed while it was read"));
-        let Some(Reading { meta, version, mut body }) = self.store.read(key, range).await? else {
-            return Ok(Some(Read::Refused(Why::Changed, format!("{key} is gone"))));
-        };
-        if meta.size != *size || reader.version.as_ref().is_some_and(|first| *first != version) {
-            return Ok(Some(is_over()));
-        }
-        reader.version = Some(version);
-        while let Some(chunk) = body.try_next().await? {
-            reader.hasher.update(&chunk);
-            reader.at += chunk.len() as u64;
-            self.progress.read(chunk.len());
-        }
-        Ok(None)
-    }
-}
-
-/// How far an object was read.
-struct Reader {
-    hasher: Hasher,
-    /// Bytes.
-    at: u64,
-    /// The state that they are of.
-    version: Option<Version>,
 }
 
 /// Why there is no copy though nothing failed.
@@ -215,13 +208,6 @@ fn not_copied(from: &ObjectKey, size: u64) -> Fate {
 fn changed(from: &ObjectKey) -> Fate {
     Fate::Skipped(Why::Changed, format!("{from} changed after it was read"))
 }
-
-/// How patient to be with the store.
-pub(super) const PATIENCE: Policy = Policy {
-    first_wait: Duration::from_millis(100),
-    longest_wait: Duration::from_secs(5),
-    budget: Duration::from_secs(30),
-};
 
 #[cfg(test)]
 mod tests {

@@ -11,7 +11,7 @@ use crate::bottle::Digest;
 use crate::registry::LARGEST_API_FILE;
 
 use super::name::EntryKey;
-use super::report::{Skipped, Why};
+use super::report::{Skipped, Why, harmless};
 
 /// The largest file that is read, in bytes, from servers too; 56,000 bottles make some 10 MB.
 pub const LARGEST: u64 = LARGEST_API_FILE as u64;
@@ -125,7 +125,7 @@ impl<'de> Visitor<'de> for Document<'_> {
                     has_bottles = true;
                 }
                 "last_updated" => {
-                    self.0.last_updated = map.next_value::<Value>()?.as_str().map(str::to_owned);
+                    self.0.last_updated = map.next_value::<Value>()?.as_str().map(harmless);
                 }
                 _ => {
                     map.next_value::<IgnoredAny>()?;

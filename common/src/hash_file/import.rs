@@ -11,6 +11,7 @@ use crate::catalogue::Catalogue;
 use crate::clock::Clock;
 use crate::manifest::{self, Manifest, ManifestError, State};
 use crate::message::Message;
+use crate::pipeline::STORE_RETRY;
 use crate::receipt::{Entry, Outcome, Receipt};
 use crate::registry::{self, CatalogueAnswer, Upstream};
 use crate::retry::Policy;
@@ -18,7 +19,7 @@ use crate::run::{Count, RunId};
 use crate::selection;
 use crate::store::{Store, StoreError};
 
-use super::adopt::{Adopter, Fate, PATIENCE, Todo};
+use super::adopt::{Adopter, Fate, Todo, Wanted};
 use super::contents::Contents;
 use super::file::HashFile;
 use super::identify::{Bottle, Target, identify};
@@ -61,7 +62,7 @@ pub struct ImportSettings {
 impl ImportSettings {
     /// The defaults for this upstream.
     pub fn new(api_url: Url) -> Self {
-        let (trust, retry) = (GlobSet::empty(), PATIENCE);
+        let (trust, retry) = (GlobSet::empty(), STORE_RETRY);
         Self { api_url, trust, concurrency: 16, dry_run: false, retry }
     }
 }
@@ -101,7 +102,7 @@ impl Importer {
 
     async fn import_as(&self, run: RunId, file: HashFile) -> Result<ImportReport, ImportError> {
         let catalogue = self.catalogue().await?;
-        let (manifest, _) = manifest::load(&*self.store).await?;
+        let manifest = manifest::load_folded(&*self.store, self.settings.retry).await?;
         let list = || self.store.list("", None, usize::MAX);
         let contents = Contents::new(self.settings.retry.run(list, |_, _| {}).await?);
 
@@ -161,18 +162,27 @@ impl Importer {
     /// which an object has to be read or copied.
     fn judge(&self, bottle: &Bottle, contents: &Contents, manifest: &Manifest) -> (Fates, Rest) {
         let has_candidates = bottle.candidates().next().is_some();
-        let keys: Vec<_> = bottle.targets.iter().map(|target| bottle.key_of(target)).collect();
-        let source = keys.iter().find(|key| contents.blob(key) == Some(bottle.size)).cloned();
+        let is_recorded = |target: &Target| {
+            let record = manifest.bottle(&target.image, &bottle.digest);
+            record.is_some_and(|record| record.state == State::Held)
+        };
+        let is_there = |target: &Target| contents.blob(&bottle.key_of(target)) == Some(bottle.size);
+        let mut sound = bottle.targets.iter().filter(|target| is_recorded(target) && is_there(target));
+        let source = sound.next().map(|target| bottle.key_of(target));
+        let may_be_copied = source.is_some() || bottle.targets.iter().any(is_there);
         let mut rest = Rest { source, has_candidates, targets: Vec::new() };
         let mut fates = Vec::new();
-        for (target, key) in bottle.targets.iter().zip(&keys) {
-            let record = manifest.bottle(&target.image, &bottle.digest);
-            let is_recorded = record.is_some_and(|record| record.state == State::Held);
-            let fate = match contents.blob(key) {
+        for target in &bottle.targets {
+            let (key, is_recorded) = (bottle.key_of(target), is_recorded(target));
+            let fate = match contents.blob(&key) {
                 Some(size) if size == bottle.size && is_recorded => Fate::Recorded,
-                Some(size) if size == bottle.size => Fate::Held,
-                _ if has_candidates || rest.source.is_some() => {
-                    rest.targets.push(target.clone());
+                // Nobody vouches for what the manifest doesn't know, or knows to be damaged.
+                Some(size) if size == bottle.size => {
+                    rest.targets.push(Wanted { target: target.clone(), is_there: true });
+                    continue;
+                }
+                _ if has_candidates || may_be_copied => {
+                    rest.targets.push(Wanted { target: target.clone(), is_there: false });
                     continue;
                 }
                 Some(size) => wrong_size(key.as_str(), size, bottle.size),
@@ -227,15 +237,20 @@ type Fates = Vec<(Target, Fate)>;
 struct Rest {
     source: Option<crate::bottle::ObjectKey>,
     has_candidates: bool,
-    targets: Vec<Target>,
+    targets: Vec<Wanted>,
 }
 
 /// What would become of them if the objects are what they seem to be.
-fn foreseen(rest: Rest) -> Fates {
-    let mut is_there = rest.source.is_some();
-    let fate = |target| {
-        let fate = if is_there || !rest.has_candidates { Fate::Copied } else { Fate::Adopted };
-        is_there = true;
+fn foreseen(mut rest: Rest) -> Fates {
+    rest.targets.sort_by_key(|wanted| !wanted.is_there);
+    let mut has_source = rest.source.is_some();
+    let fate = |Wanted { target, is_there }| {
+        let fate = match (is_there, has_source || !rest.has_candidates) {
+            (true, _) => Fate::Held,
+            (false, true) => Fate::Copied,
+            (false, false) => Fate::Adopted,
+        };
+        has_source = true;
         (target, fate)
     };
     rest.targets.into_iter().map(fate).collect()

@@ -17,7 +17,8 @@ pub struct ImportReport {
     pub entries: u64,
     /// Bottles that the manifest has as held already.
     pub recorded: Count,
-    /// Bottles that were found under their own keys.
+    /// Bottles that were found under their own keys, and verified there; in a dry run
+    /// those that are there with the right size.
     pub held: Count,
     /// Bottles that were verified in a dated folder and copied to their keys; in a dry
     /// run those that are there with the right size.
@@ -85,9 +86,13 @@ pub enum Why {
 impl Skipped {
     /// An entry, and why it was not taken.
     pub(super) fn new(key: &str, why: Why, detail: impl Into<String>) -> Self {
-        let key = key.chars().take(200).map(|c| if c.is_control() { char::REPLACEMENT_CHARACTER } else { c });
-        Self { key: key.collect(), why, detail: detail.into() }
+        Self { key: harmless(key), why, detail: detail.into() }
     }
+}
+
+/// A stranger's text, cut to 200 characters, and without those that a terminal obeys.
+pub(super) fn harmless(text: &str) -> String {
+    text.chars().take(200).map(|c| if c.is_control() { char::REPLACEMENT_CHARACTER } else { c }).collect()
 }
 
 impl Why {

@@ -8,6 +8,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::bottle::{Digest, FormulaName, ImagePath, ImageTag, ObjectKey, Origin};
 use crate::publication::Publication;
+use crate::receipt;
+use crate::retry::Policy;
 use crate::run::RunId;
 use crate::store::{Condition, Store, StoreError, Version};
 
@@ -40,7 +42,7 @@ pub enum ManifestError {
     Conflict,
     /// The store failed.
     #[error(transparent)]
-    Store(StoreError),
+    Store(#[from] StoreError),
 }
 
 #[derive(Serialize, Deserialize)]
@@ -96,6 +98,19 @@ pub async fn load(store: &dyn Store) -> Result<(Manifest, Option<Version>), Mani
         Some(object) => Ok((decode(&object.body)?, Some(object.version))),
         None => Ok((Manifest::default(), None)),
     }
+}
+
+/// The manifest as the next settle will have it: with what receipts report.
+/// Receipts are asked for again as `retry` says.
+pub async fn load_folded(store: &dyn Store, retry: Policy) -> Result<Manifest, ManifestError> {
+    // The receipts first: what a settle folds in between is folded twice then, and not
+    // missed.
+    let entries = retry.run(|| receipt::unfolded(store), |_, _| {}).await?;
+    let (mut manifest, _) = load(store).await?;
+    for entry in &entries {
+        manifest.fold(entry);
+    }
+    Ok(manifest)
 }
 
 /// Writes the manifest if nobody else did since it was read as `version`.

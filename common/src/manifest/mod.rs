@@ -30,7 +30,7 @@ use crate::receipt::{Entry, Outcome};
 use crate::registry::Validators;
 use crate::run::{Count, RunId};
 
-pub use file::{KEY, ManifestError, decode, encode, load, save};
+pub use file::{KEY, ManifestError, decode, encode, load, load_folded, save};
 
 /// How long a message lives on a work queue; SQS is set up with it.
 pub const QUEUE_RETENTION: Duration = Duration::from_hours(4 * 24);

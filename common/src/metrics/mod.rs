@@ -61,7 +61,7 @@ metrics! {
     PLAN_SECONDS "PlanSeconds" "Seconds" [] "plan"
         "How long a plan took.";
     PLAN_PROBLEMS "PlanProblems" "Count" [] "plan"
-        "Formulae that could not be planned, or not be read from the catalogue.";
+        "Formulae that could not be planned, or not be read from the catalogue, and taps whose catalogues could not be read.";
     PLANS_COMPLETED "PlansCompleted" "Count" [] "plan"
         "Plans that went through the whole catalogue, or found it unchanged: a schedule that is missed shows as their absence.";
     REMAINING_BOTTLES "RemainingBottles" "Count" [] "settle"

@@ -43,8 +43,7 @@ impl PlannedIndex {
     async fn stage(&mut self, store: &dyn Store, folder: &str) -> Result<(), StoreError> {
         // One flat folder, whatever the depth of the key that it waits for.
         let name = Digest::of(ObjectKey::index(&self.image, &self.tag).as_str().as_bytes());
-        let staged = ObjectKey::sync(&format!("{folder}/{name}.json"))
-            .map_err(|error| StoreError::Refused { key: error.value, why: error.why })?;
+        let staged = ObjectKey::sync(&format!("{folder}/{name}.json"))?;
         store.put(&staged, self.draft.index.bytes().clone().into(), Condition::Always).await?;
         self.staged = Some(staged);
         Ok(())

@@ -165,11 +165,9 @@ impl<'a> Writer<'a> {
                     manifest.publication.stage(staged.clone());
                 }
             }
-            if complete {
-                if let Some(open) = manifest.runs.get_mut(&run) {
-                    open.planning = false;
-                    open.progress_at = now;
-                }
+            if complete && let Some(open) = manifest.runs.get_mut(&run) {
+                open.planning = false;
+                open.progress_at = now;
             }
         };
         // What is gone was noted for this process alone.

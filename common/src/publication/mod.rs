@@ -18,7 +18,7 @@ use crate::bottle::{BottleTag, Digest};
 use crate::run::RunId;
 
 pub use file::{ApiPath, Scope};
-pub use set::{ApiFile, Need, NeededBottle, Set, SetError, file_key, forget_unused, set_key};
+pub use set::{ApiFile, Need, NeededBottle, SETS, Set, SetError, file_key, forget_unused, set_key};
 
 /// What clients read, and what waits to be read by them: the manifest's part of it.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]

@@ -11,7 +11,7 @@ use bytes::Bytes;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::bottle::{BottleTag, Digest, ImagePath, ImageTag, InvalidName, ObjectKey};
+use crate::bottle::{BottleTag, Digest, ImagePath, ImageTag, ObjectKey};
 use crate::registry::Validators;
 use crate::run::RunId;
 use crate::store::{Condition, Store, StoreError};
@@ -91,7 +91,7 @@ pub enum SetError {
 }
 
 /// Where sets are.
-const SETS: &str = "_sync/api/sets/";
+pub const SETS: &str = "_sync/api/sets/";
 
 /// Where files are.
 const FILES: &str = "_sync/api/files/";
@@ -185,12 +185,12 @@ impl Set {
 
 /// The key of the set that a run staged.
 pub fn set_key(run: &RunId) -> Result<ObjectKey, StoreError> {
-    format!("{SETS}{run}.jsonl.zst").parse().map_err(refused)
+    format!("{SETS}{run}.jsonl.zst").parse().map_err(StoreError::from)
 }
 
 /// The key of a file's bytes.
 pub fn file_key(sha256: &Digest) -> Result<ObjectKey, StoreError> {
-    format!("{FILES}{sha256}").parse().map_err(refused)
+    format!("{FILES}{sha256}").parse().map_err(StoreError::from)
 }
 
 /// Removes the sets, and the files, that nothing refers to any more. Those written
@@ -216,10 +216,6 @@ pub async fn forget_unused(
         unused.extend(old.map(|meta| meta.key));
     }
     Ok(store.delete(&unused).await?)
-}
-
-fn refused(error: InvalidName) -> StoreError {
-    StoreError::Refused { key: error.value, why: error.why }
 }
 
 #[cfg(test)]

@@ -1,12 +1,12 @@
 //! Copies under flat names, made inside the store once a bottle is held.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 
 use futures_util::{FutureExt, StreamExt, TryStreamExt, stream};
 
-use crate::bottle::{Digest, ImagePath, ImageTag, ObjectKey};
+use crate::bottle::{BottleTag, Digest, ImagePath, ImageTag, ObjectKey};
 use crate::manifest::{Image, Manifest, State};
-use crate::publication::{NeededBottle, Set, Staged};
+use crate::publication::{NeededBottle, Set};
 use crate::store::{Condition, Store, StoreError};
 
 use super::publish;
@@ -39,7 +39,7 @@ pub(super) async fn copy(
     store: &dyn Store,
     manifest: &mut Manifest,
     set: &Set,
-    staged: &Staged,
+    despite_dead: &BTreeSet<BottleTag>,
     named: &mut HashSet<ObjectKey>,
 ) -> Result<(), StoreError> {
     let clients = publish::look(manifest, set);
@@ -47,7 +47,7 @@ pub(super) async fn copy(
     // before those who read of this one can be told.
     let is_due = |bottle: &NeededBottle| {
         let clients = bottle.clients.iter().filter_map(|client| clients.get(usize::from(*client)));
-        clients.into_iter().any(|one| one.has_all(staged.despite_dead.contains(&one.client)))
+        clients.into_iter().any(|one| one.has_all(despite_dead.contains(&one.client)))
     };
     let mut tasks = Vec::new();
     for need in &set.needs {

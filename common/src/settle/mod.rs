@@ -149,7 +149,8 @@ impl Settler {
             // In this order: what clients read first names what is there already.
             let placed = place::place(&*self.store, &mut manifest, at).await?;
             report.indexes = placed.len();
-            report.publication = publish::publish(&*self.store, &mut manifest, at).await?;
+            report.publication =
+                publish::publish(&*self.store, &mut manifest, !receipts.entries.is_empty(), at).await?;
             self.close_runs(&mut manifest, &mut report).await?;
             self.retire(&mut manifest, obeyed.retire_at_most, now, &mut report).await?;
             if manifest != before {

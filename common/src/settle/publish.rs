@@ -70,10 +70,11 @@ impl Waiting {
 }
 
 /// Publishes what is complete, scope by scope: of the sets that a scope waits for,
-/// the newest that it may have.
+/// the newest that it may have. `is_busy` is whether bottles came.
 pub(super) async fn publish(
     store: &dyn Store,
     manifest: &mut Manifest,
+    is_busy: bool,
     at: Timestamp,
 ) -> Result<PublishReport, SettleError> {
     let mut report = PublishReport::default();
@@ -86,7 +87,7 @@ pub(super) async fn publish(
             continue;
         }
         let Some(set) = load(store, manifest, staged).await? else { continue };
-        flat::copy(store, manifest, &set, staged, &mut named).await?;
+        flat::copy(store, manifest, &set, &staged.despite_dead, &mut named).await?;
         let waiting = look(manifest, &set);
         let ready = ready(&set, &waiting, staged);
         if manifest.publication.held_since.is_none() {
@@ -100,6 +101,17 @@ pub(super) async fn publish(
         }
         if age == 0 {
             report.waiting = of_waiting(manifest, staged, waiting);
+        }
+    }
+    if is_busy {
+        // Bottles that were lost and came again have lost their names too.
+        let published = manifest.publication.published.values();
+        let runs: BTreeSet<RunId> = published.map(|published| published.run.clone()).collect();
+        for run in runs.iter().rev() {
+            if let Some(set) = load_if_whole(store, run).await? {
+                let all = set.clients.iter().cloned().collect();
+                flat::copy(store, manifest, &set, &all, &mut named).await?;
+            }
         }
     }
     manifest.publication.forget_published();
@@ -314,7 +326,7 @@ async fn put(
         Some(modified) => Body::Dated(object.body, modified),
         None => object.body.into(),
     };
-    let key = path.key().map_err(|error| StoreError::Refused { key: error.value, why: error.why })?;
+    let key = path.key().map_err(StoreError::from)?;
     store.put(&key, body, Condition::Always).await?;
     manifest.publication.files.insert(path.clone(), file.sha256);
     Ok(())

@@ -55,8 +55,7 @@ async fn read_one(store: &dyn Store, key: ObjectKey) -> Result<(Option<Object>, 
 
 async fn put_aside(store: &dyn Store, key: &ObjectKey, body: bytes::Bytes) -> Result<(), StoreError> {
     let name = key.as_str().rsplit('/').next().unwrap_or_default();
-    let aside = ObjectKey::sync(&format!("{UNREADABLE}/{name}"))
-        .map_err(|error| StoreError::Refused { key: error.value, why: error.why })?;
+    let aside = ObjectKey::sync(&format!("{UNREADABLE}/{name}"))?;
     store.put(&aside, body.into(), Condition::Always).await?;
     Ok(())
 }

@@ -9,6 +9,7 @@ mod conformance;
 #[cfg(feature = "local")]
 mod folder;
 mod headers;
+mod resume;
 mod s3;
 
 use std::collections::BTreeMap;
@@ -20,12 +21,13 @@ use futures_util::TryStreamExt as _;
 use futures_util::stream::BoxStream;
 use jiff::Timestamp;
 
-use crate::bottle::{Digest, KeyKind, ObjectKey, Verified, VerifiedBytes};
+use crate::bottle::{Digest, InvalidName, KeyKind, ObjectKey, Verified, VerifiedBytes};
 use crate::retry::{Retryable, Verdict};
 
 #[cfg(feature = "local")]
 pub use folder::Folder;
 pub use headers::Headers;
+pub use resume::Resumed;
 pub use s3::{InvalidLocation, Location, S3};
 
 /// Where objects are kept.
@@ -217,6 +219,12 @@ pub struct ObjectMeta {
 /// <https://docs.aws.amazon.com/AmazonS3/latest/API/API_CopyObject.html>
 pub const LARGEST_COPY: u64 = 5 << 30;
 
+impl From<InvalidName> for StoreError {
+    fn from(error: InvalidName) -> Self {
+        Self::Refused { key: error.value, why: error.why }
+    }
+}
+
 /// An object's tags: at most ten on S3.
 pub type Tags = BTreeMap<String, String>;
 
@@ -235,13 +243,19 @@ pub fn superseded_tags(at: Timestamp) -> Tags {
     Tags::from([(name.to_owned(), value.to_owned()), (SUPERSEDED_AT.to_owned(), format!("{at:.0}"))])
 }
 
-/// Since when tags say that a bottle is superseded; `None` if they don't.
+/// Since when tags say that a bottle is superseded; `None` if they don't, or not since
+/// when.
 pub fn superseded_at(tags: &Tags) -> Option<Timestamp> {
+    superseded_since(tags, Timestamp::MAX).filter(|at| *at != Timestamp::MAX)
+}
+
+/// Since when tags say that a bottle is superseded, `written` if they don't say since
+/// when; `None` if it is not.
+pub fn superseded_since(tags: &Tags, written: Timestamp) -> Option<Timestamp> {
     let (name, value) = SUPERSEDED;
-    if tags.get(name).map(String::as_str) != Some(value) {
-        return None;
-    }
-    tags.get(SUPERSEDED_AT)?.parse().ok()
+    let is_superseded = tags.get(name).map(String::as_str) == Some(value);
+    let since = tags.get(SUPERSEDED_AT).and_then(|at| at.parse().ok());
+    is_superseded.then(|| since.unwrap_or(written))
 }
 
 /// An object that could not be read or written.

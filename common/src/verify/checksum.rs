@@ -4,11 +4,10 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 
-use crate::bottle::{Digest, Hasher, ObjectKey};
+use crate::bottle::{Digest, ObjectKey};
 use crate::manifest::Manifest;
-use crate::retry::{Retryable as _, Verdict};
 use crate::run::{Count, RunId};
-use crate::store::StoreError;
+use crate::store::{Resumed, StoreError};
 
 use super::finding::{Content, Kind};
 use super::look::{Bottle, Look};
@@ -41,7 +40,7 @@ pub(super) enum Source {
 /// store itself is ill, and all would be taken for damaged.
 const MOST_UNREADABLE: usize = 20;
 
-/// How many objects of this process could not be read.
+/// How many objects could not be read.
 #[derive(Debug, Default)]
 pub(super) struct Unreadable(AtomicUsize);
 
@@ -133,13 +132,17 @@ impl Verifier {
         expected: Digest,
         size: u64,
     ) -> Result<Compared, StoreError> {
-        let Some(meta) = self.patient(|| self.store.head(key)).await? else { return Ok(Compared::Gone) };
+        let meta = match self.patient(|| self.store.head(key)).await {
+            Ok(Some(meta)) => meta,
+            Ok(None) => return Ok(Compared::Gone),
+            Err(error) => return Ok(Compared::Unreadable(self.tolerate(error)?)),
+        };
         if meta.size != size {
             return Ok(Compared::Wrong(Source::Store, Content::of_size(meta.size)));
         }
         let (source, sha256) = match meta.sha256 {
             Some(sha256) => (Source::Store, Some(sha256)),
-            None => match self.patient(|| self.hash(key)).await {
+            None => match self.hash(key).await {
                 Ok(sha256) => (Source::Read, sha256),
                 Err(error) => return Ok(Compared::Unreadable(self.tolerate(error)?)),
             },
@@ -153,19 +156,14 @@ impl Verifier {
 
     /// Hashes an object as it is read; `None` if it is not there.
     pub(super) async fn hash(&self, key: &ObjectKey) -> Result<Option<Digest>, StoreError> {
-        let Some(mut reading) = self.store.read(key, None).await? else { return Ok(None) };
-        let mut hasher = Hasher::new();
-        while let Some(chunk) = reading.body.try_next().await? {
-            hasher.update(&chunk);
-        }
-        Ok(Some(hasher.finish()))
+        let Some(mut reader) = Resumed::open(&*self.store, key, self.retry).await? else { return Ok(None) };
+        Ok(Some(reader.hash(|_| {}).await?.finish()))
     }
 
-    /// What is wrong with an object that can't be read, however often it is tried. An
-    /// error that is not of the one object is passed on.
+    /// What is wrong with an object that can't be read, however often it is tried. With
+    /// many of them it is the store's failure, and is passed on.
     pub(super) fn tolerate(&self, error: StoreError) -> Result<String, StoreError> {
-        let may_be_its_own = error.verdict() != Verdict::GiveUp;
-        if may_be_its_own && self.unreadable.0.fetch_add(1, Ordering::Relaxed) < MOST_UNREADABLE {
+        if self.unreadable.0.fetch_add(1, Ordering::Relaxed) < MOST_UNREADABLE {
             return Ok(error.to_string());
         }
         Err(error)

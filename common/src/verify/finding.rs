@@ -67,7 +67,7 @@ pub enum Kind {
     Queued,
     /// Upstream dropped it, and its days of grace are over.
     Expired,
-    /// A settle was writing it, and the manifest doesn't know yet.
+    /// A settle is writing it, or was killed at it, and the manifest doesn't know yet.
     Unfinished,
     /// It is there, and neither the manifest nor what is published knows it.
     Extra,
@@ -111,6 +111,8 @@ pub enum Repair {
         /// On which queue.
         lane: Lane,
     },
+    /// Its loss was reported: the next plan asks for it, or a bundle brings it anew.
+    Reported,
     /// The producer was asked to make it good.
     Ordered,
     /// The producer was asked before, and has not done it yet.
@@ -198,21 +200,25 @@ impl Remedy {
 #[derive(Debug, Default)]
 pub(super) struct Findings {
     pub(super) all: Vec<Finding>,
-    /// The first wrong one of each object, by its position.
-    wrong: HashMap<ObjectKey, usize>,
+    /// The wrong ones of each object, by their positions.
+    wrong: HashMap<ObjectKey, Vec<usize>>,
 }
 
 impl Findings {
     pub(super) fn push(&mut self, finding: Finding) {
         if finding.wrong {
-            self.wrong.entry(finding.key.clone()).or_insert(self.all.len());
+            self.wrong.entry(finding.key.clone()).or_default().push(self.all.len());
         }
         self.all.push(finding);
     }
 
-    /// What is wrong with an object.
-    pub(super) fn wrong_with(&mut self, key: &ObjectKey) -> Option<&mut Finding> {
-        self.all.get_mut(*self.wrong.get(key)?)
+    /// Says of what is wrong with an object who was told of it.
+    pub(super) fn name_scope(&mut self, key: &ObjectKey, scope: &Scope) {
+        for at in self.wrong.get(key).into_iter().flatten() {
+            if let Some(finding) = self.all.get_mut(*at) {
+                finding.scopes.push(scope.clone());
+            }
+        }
     }
 
     pub(super) fn is_wrong(&self, key: &ObjectKey) -> bool {

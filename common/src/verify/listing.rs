@@ -3,27 +3,21 @@
 use crate::bottle::ObjectKey;
 use crate::store::{ObjectMeta, StoreError};
 
-use super::{Stage, Verifier, refused};
-
-/// So many objects are listed at once: a folder is walked through once a page.
-const PAGE: usize = 10_000;
+use super::{Stage, Verifier};
 
 /// Behind every key of the system's own.
 const BEHIND_INTERNAL: &str = "_sync/~";
 
 impl Verifier {
-    /// Shows every object below `prefix` that is not the system's own.
-    pub(super) async fn each_object(
-        &self,
-        prefix: &str,
-        mut show: impl FnMut(ObjectMeta),
-    ) -> Result<(), StoreError> {
-        let behind: ObjectKey = BEHIND_INTERNAL.parse().map_err(refused)?;
+    /// Shows every object that is not the system's own.
+    pub(super) async fn each_object(&self, mut show: impl FnMut(ObjectMeta)) -> Result<(), StoreError> {
+        let most = self.settings.page.max(1);
+        let behind: ObjectKey = BEHIND_INTERNAL.parse().map_err(StoreError::from)?;
         let mut after: Option<ObjectKey> = None;
         self.progress.begin(Stage::Objects, 0);
         loop {
-            let page = self.patient(|| self.store.list(prefix, after.as_ref(), PAGE)).await?;
-            let is_last = page.len() < PAGE;
+            let page = self.patient(|| self.store.list("", after.as_ref(), most)).await?;
+            let is_last = page.len() < most;
             after = page.last().map(|meta| meta.key.clone());
             self.progress.step(page.len());
             for meta in page {

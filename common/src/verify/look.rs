@@ -11,12 +11,12 @@ use crate::message::Message;
 use crate::publication::{ApiPath, Scope, Set};
 use crate::receipt::What;
 use crate::run::{Count, RunId};
-use crate::store::ObjectMeta;
+use crate::store::{ObjectMeta, StoreError};
 
 use super::finding::{Content, Finding, Findings, Kind, Remedy, Subject};
 use super::indexes::Names;
 use super::report::{Checked, Objects};
-use super::{Known, Verifier, VerifyError, manifest_key, naming};
+use super::{Known, Verifier, VerifyError, manifest_key};
 
 /// What one look came to.
 #[derive(Default)]
@@ -81,7 +81,7 @@ impl Verifier {
         let mut expected = expected(manifest)?;
         let mut there = ToRead::default();
         let mut holds_bottles = false;
-        self.each_object("", |meta| {
+        self.each_object(|meta| {
             holds_bottles |= meta.key.blob_digest().is_some();
             match expected.remove(&meta.key) {
                 Some(expected) => look.compare(run, meta, &expected, &mut there),
@@ -102,8 +102,8 @@ impl Verifier {
         self.read_published(manifest, &mut look).await?;
         self.read_indexes(there.indexes, &mut look).await?;
         self.look_for_staged(manifest, &mut look).await?;
-        self.read_api(manifest, there.api, &mut look).await?;
-        look.note_unmet(manifest);
+        self.read_api(known, there.api, &mut look).await?;
+        look.note_unmet(manifest)?;
         Ok(look)
     }
 }
@@ -131,6 +131,9 @@ impl Look {
                 self.checked.flat_bottles += 1;
                 if meta.size == bottle.record.size {
                     self.sound_flat.insert(meta.key, *bottle.digest);
+                } else if bottle.may_be_anothers(meta.size) {
+                    // A settle gives the name away before the manifest says so.
+                    self.findings.push(bottle.flat(Kind::Unfinished, meta.key, None));
                 } else {
                     let found = Some(Content::of_size(meta.size));
                     self.findings.push(bottle.flat(Kind::WrongSize, meta.key, found));
@@ -228,6 +231,14 @@ impl<'a> Bottle<'a> {
         (dropped_at.is_none() && superseded_at.is_none(), *added_at, *at)
     }
 
+    /// Whether another held bottle of the image has this size, in bytes.
+    fn may_be_anothers(&self, size: u64) -> bool {
+        let is_another = |(digest, record): (&Digest, &BottleRecord)| {
+            digest != self.digest && record.state == State::Held && record.size == size
+        };
+        self.image.bottles.iter().any(is_another)
+    }
+
     /// Whether its object may go, and nobody was to blame.
     fn may_expire(&self) -> bool {
         self.record.superseded_at.is_some() && self.record.dropped_at.is_some()
@@ -271,9 +282,6 @@ impl<'a> Bottle<'a> {
     }
 
     fn fetch(&self, run: &RunId, replace: bool) -> Remedy {
-        if self.record.file.is_none() && naming::is_of_file_host(self.path) {
-            return Remedy::None("where its file is was lost with an earlier manifest");
-        }
         Remedy::Fetch(Box::new(self.message(run, replace)))
     }
 
@@ -351,7 +359,7 @@ fn expected(manifest: &Manifest) -> Result<BTreeMap<ObjectKey, Expected<'_>>, Ve
         }
     }
     for (path, sha256) in &manifest.publication.files {
-        expected.insert(path.key().map_err(super::refused)?, Expected::Api(path, *sha256));
+        expected.insert(path.key().map_err(StoreError::from)?, Expected::Api(path, *sha256));
     }
     Ok(expected)
 }

@@ -26,7 +26,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use crate::bottle::{InvalidName, ObjectKey};
+use crate::bottle::ObjectKey;
 use crate::clock::Clock;
 use crate::manifest::{self, Manifest, ManifestError};
 use crate::message::{Lane, Message};
@@ -69,7 +69,15 @@ pub struct VerifySettings {
     pub size_threshold: u64,
     /// How many objects are looked at at once.
     pub concurrency: usize,
+    /// How many objects are listed at once: a folder is walked through once for each.
+    pub page: usize,
+    /// Whether what is lost can be fetched: bundles feed a mirror behind an air gap, and
+    /// no plan.
+    pub is_fed_by_plans: bool,
 }
+
+/// So many objects are listed at once.
+pub const PAGE: usize = 10_000;
 
 /// Of which bottles the bytes are compared, and not only the sizes.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -160,8 +168,7 @@ impl Verifier {
     }
 
     async fn known(&self) -> Result<Known, VerifyError> {
-        // The receipts first: what a settle folds in between is folded twice then,
-        // and not missed.
+        // The receipts first, as in `manifest::load_folded`.
         let waiting = self.waiting().await?;
         let key = manifest_key()?;
         let object = self.patient(|| self.store.get(&key)).await?;
@@ -217,9 +224,5 @@ impl VerifyProgress {
 }
 
 fn manifest_key() -> Result<ObjectKey, StoreError> {
-    manifest::KEY.parse().map_err(refused)
-}
-
-fn refused(error: InvalidName) -> StoreError {
-    StoreError::Refused { key: error.value, why: error.why }
+    Ok(manifest::KEY.parse()?)
 }

@@ -45,6 +45,17 @@ impl RefName {
     }
 }
 
+/// The bottle tag that a flat name says.
+pub(super) fn flat_tag(key: &ObjectKey) -> Option<BottleTag> {
+    let name = key.as_str().strip_suffix(".tar.gz")?;
+    let (name, rebuild) = name.rsplit_once(".bottle")?;
+    let is_rebuild = rebuild.strip_prefix('.').is_some_and(|number| number.parse::<u32>().is_ok());
+    if !rebuild.is_empty() && !is_rebuild {
+        return None;
+    }
+    name.rsplit_once('.')?.1.parse().ok()
+}
+
 /// Whether the bottles of an image are files of a plain host.
 pub(super) fn is_of_file_host(image: &ImagePath) -> bool {
     image.as_str().starts_with(FILES)
@@ -146,6 +157,16 @@ mod tests {
         }
         for text in ["", "all", "1.0", ".all", "1.0.Bad Tag", "all.1"] {
             assert_eq!(RefName::parse(text), None, "{text:?} was taken");
+        }
+    }
+
+    #[test]
+    fn a_flat_name_says_its_tag() {
+        let tag = |key: &str| flat_tag(&key.parse().unwrap()).map(|tag| tag.to_string());
+        assert_eq!(tag("taps/h/x/foo++-1.0_1.x86_64_linux.bottle.2.tar.gz").as_deref(), Some("x86_64_linux"));
+        assert_eq!(tag("foo-1.0.all.bottle.tar.gz").as_deref(), Some("all"));
+        for other in ["foo-1.0.all.tar.gz", "foo-1.0.all.bottle.x.tar.gz", "foo.bottle.tar.gz", "foo"] {
+            assert_eq!(tag(other), None, "{other}");
         }
     }
 

@@ -1,18 +1,19 @@
 //! What clients were told: API files to the byte, and the bottles that they need.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use crate::bottle::{Digest, ObjectKey};
 use crate::manifest::{Manifest, State};
-use crate::publication::{ApiPath, Need, NeededBottle, Published, Scope, Set, set_key};
+use crate::publication::{ApiFile, ApiPath, Need, NeededBottle, Publication, Published, Scope, Set, set_key};
+use crate::receipt::What;
 use crate::run::RunId;
 use crate::store::{ObjectMeta, StoreError};
 
 use super::finding::{Content, Finding, Kind, Remedy, Subject};
 use super::indexes::{self, reindex};
 use super::look::Look;
-use super::{Verifier, refused};
+use super::{Known, Verifier};
 
 /// Nothing of a set can be asked for again.
 const NO_SET: Remedy = Remedy::None("the next plan that finds a change stages another");
@@ -40,11 +41,7 @@ impl Verifier {
             }
             match sets.get(run) {
                 Some(Some(set)) => look.published.push((scope.clone(), Arc::clone(set))),
-                _ => {
-                    if let Some(finding) = look.findings.wrong_with(&set_key(run)?) {
-                        finding.scopes.push(scope.clone());
-                    }
-                }
+                _ => look.findings.name_scope(&set_key(run)?, scope),
             }
         }
         look.checked.scopes = look.published.len() as u64;
@@ -61,7 +58,7 @@ impl Verifier {
     /// Compares API files to the byte.
     pub(super) async fn read_api(
         &self,
-        manifest: &Manifest,
+        known: &Known,
         there: Vec<(ObjectMeta, &ApiPath, Digest)>,
         look: &mut Look,
     ) -> Result<(), StoreError> {
@@ -73,14 +70,18 @@ impl Verifier {
                     .comparing(expecting, found)
                     .remedied_by(Remedy::republish(path))
             };
-            match self.patient(|| self.hash(&key)).await {
+            match self.hash(&key).await {
                 Ok(Some(sha256)) if sha256 == expected => {}
                 Ok(None) => look.findings.push(finding(Kind::Missing, key, None)),
                 Ok(Some(sha256)) => {
-                    let is_known = self.is_of_a_set(manifest, path, sha256).await?;
-                    let kind = if is_known { Kind::Unfinished } else { Kind::WrongChecksum };
                     let found = Content { size: Some(size), sha256: Some(sha256) };
-                    look.findings.push(finding(kind, key, Some(found)));
+                    let found = if self.is_being_written(known, path, sha256).await? {
+                        let unfinished = Finding::new(Kind::Unfinished, Subject::ApiFile, key);
+                        unfinished.comparing(expecting, Some(found))
+                    } else {
+                        finding(Kind::WrongChecksum, key, Some(found))
+                    };
+                    look.findings.push(found);
                 }
                 Err(error) => {
                     let why = self.tolerate(error)?;
@@ -92,15 +93,19 @@ impl Verifier {
         Ok(())
     }
 
-    /// Whether a set has these bytes for the path: then settle wrote them, and is at it
-    /// or was killed before the manifest had it.
-    async fn is_of_a_set(
+    /// Whether a set has these bytes for the path that the next settle publishes, or puts
+    /// back: then one is at it, or was killed before the manifest had it.
+    async fn is_being_written(
         &self,
-        manifest: &Manifest,
+        known: &Known,
         path: &ApiPath,
         sha256: Digest,
     ) -> Result<bool, StoreError> {
-        for run in manifest.publication.runs() {
+        let Publication { staged, previous, .. } = &known.manifest.publication;
+        let goes_back = known.waiting.asked.iter().any(|what| matches!(what, What::Rollback { .. }));
+        let previous = previous.values().filter(|_| goes_back).map(|published| &published.run);
+        let runs: BTreeSet<&RunId> = staged.iter().map(|staged| &staged.run).chain(previous).collect();
+        for run in runs {
             if let Some(Ok(set)) = self.set(run).await?
                 && set.files.get(path).is_some_and(|file| file.sha256 == sha256)
             {
@@ -113,9 +118,12 @@ impl Verifier {
 
 impl Look {
     /// What clients were told of and the mirror does not have.
-    pub(super) fn note_unmet(&mut self, manifest: &Manifest) {
+    pub(super) fn note_unmet(&mut self, manifest: &Manifest) -> Result<(), StoreError> {
         let published = std::mem::take(&mut self.published);
         for (scope, set) in &published {
+            for (path, file) in set.files_of(scope) {
+                self.note_unmet_file(manifest, path, file)?;
+            }
             for (need, bottles) in needs_of(set, scope) {
                 for bottle in &bottles {
                     self.note_unmet_bottle(manifest, need, bottle);
@@ -124,6 +132,24 @@ impl Look {
             }
         }
         self.published = published;
+        Ok(())
+    }
+
+    /// An API file that was to be published, and of which nobody took note.
+    fn note_unmet_file(
+        &mut self,
+        manifest: &Manifest,
+        path: &ApiPath,
+        file: &ApiFile,
+    ) -> Result<(), StoreError> {
+        let key = path.key().map_err(StoreError::from)?;
+        if manifest.publication.files.get(path) != Some(&file.sha256) && !self.findings.is_wrong(&key) {
+            let finding = Finding::new(Kind::NotHeld, Subject::ApiFile, key);
+            let expected = Content { size: Some(file.size), sha256: Some(file.sha256) };
+            let finding = finding.comparing(expected, None).remedied_by(Remedy::republish(path));
+            self.findings.push(finding.saying("it was not put in place"));
+        }
+        Ok(())
     }
 
     fn note_unmet_bottle(&mut self, manifest: &Manifest, need: &Need, bottle: &NeededBottle) {
@@ -157,7 +183,7 @@ impl Look {
             self.findings.push(finding);
         }
         for flat in &bottle.flat {
-            if !self.sound_flat.contains_key(flat) && !self.findings.is_wrong(flat) {
+            if self.sound_flat.get(flat) != Some(&bottle.digest) && !self.findings.is_wrong(flat) {
                 let finding = Finding::new(Kind::NotHeld, Subject::FlatBottle, flat.clone());
                 let from = ObjectKey::blob(&need.image, &bottle.digest);
                 self.findings.push(finding.remedied_by(Remedy::Copy { from, to: flat.clone() }));
@@ -189,14 +215,17 @@ impl Look {
     pub(super) fn name_scopes(&mut self) {
         let published = std::mem::take(&mut self.published);
         for (scope, set) in &published {
+            for key in set.files_of(scope).filter_map(|(path, _)| path.key().ok()) {
+                self.findings.name_scope(&key, scope);
+            }
             for (need, bottles) in needs_of(set, scope) {
                 let blobs = bottles.iter().map(|bottle| ObjectKey::blob(&need.image, &bottle.digest));
                 let flat = bottles.iter().flat_map(|bottle| bottle.flat.iter().cloned());
                 let index = need.index.iter().map(|tag| ObjectKey::index(&need.image, tag));
-                for key in blobs.chain(flat).chain(index) {
-                    if let Some(finding) = self.findings.wrong_with(&key) {
-                        finding.scopes.push(scope.clone());
-                    }
+                let flat_index = need.index.iter().filter(|_| need.flat_index);
+                let flat_index = flat_index.filter_map(|tag| ObjectKey::flat_index(&need.image, tag));
+                for key in blobs.chain(flat).chain(index).chain(flat_index) {
+                    self.findings.name_scope(&key, scope);
                 }
             }
         }
@@ -225,5 +254,5 @@ pub(super) fn needs_of<'a>(
 
 /// A key's path below `api/`.
 pub(super) fn api_path(key: &ObjectKey) -> Result<ApiPath, StoreError> {
-    key.as_str().strip_prefix("api/").unwrap_or_default().parse().map_err(refused)
+    key.as_str().strip_prefix("api/").unwrap_or_default().parse().map_err(StoreError::from)
 }

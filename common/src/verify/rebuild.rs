@@ -16,7 +16,7 @@ use crate::store::{Condition, StoreError, Version};
 use super::finding::{Finding, Repair};
 use super::remains::{Beside, There};
 use super::report::{Checksums, Repaired};
-use super::{Depth, Stage, Verifier, VerifyError, manifest_key, refused};
+use super::{Depth, Stage, Verifier, VerifyError, manifest_key};
 
 /// What a rebuilt manifest holds.
 #[derive(Debug, Clone, Serialize)]
@@ -39,6 +39,9 @@ pub struct Rebuilt {
     pub api_files: usize,
     /// Scopes of which it is known what they read.
     pub published: Vec<Scope>,
+    /// Whether publishing is held back: clients read an older set than they could, as
+    /// after a rollback.
+    pub is_held_back: bool,
     /// Bottles that were compared to the byte; `None` if that was not asked for.
     pub checksums: Option<Checksums>,
     /// What is there and not in the manifest.
@@ -119,7 +122,7 @@ impl Verifier {
             image.bottles.values_mut().for_each(|record| record.added_at = Some(added_at));
             image.indexes.values_mut().for_each(|record| record.added_at = Some(added_at));
         }
-        self.restore_publication(&mut manifest, &beside, added_at).await?;
+        left_out.extend(self.restore_publication(&mut manifest, &beside, added_at).await?);
 
         let kept = match &old {
             Some((body, _)) => Some(self.keep(body.clone()).await?),
@@ -144,6 +147,7 @@ impl Verifier {
             flat_bottles: bottles().map(|record| record.flat.len() as u64).sum(),
             api_files: manifest.publication.files.len(),
             published: manifest.publication.published.keys().cloned().collect(),
+            is_held_back: manifest.publication.held_since.is_some(),
             checksums: (self.settings.depth != Depth::Sizes).then_some(checksums),
             left_out,
             repair,
@@ -168,7 +172,7 @@ impl Verifier {
     async fn everything(&self) -> Result<(BTreeMap<ImagePath, There>, Beside), StoreError> {
         let mut images: BTreeMap<ImagePath, There> = BTreeMap::new();
         let mut beside = Beside::default();
-        self.each_object("", |meta| {
+        self.each_object(|meta| {
             let split = |at: &str| -> Option<(ImagePath, String)> {
                 let (path, rest) = meta.key.as_str().rsplit_once(at)?;
                 Some((path.parse().ok()?, rest.to_owned()))
@@ -199,7 +203,7 @@ impl Verifier {
     /// Keeps a damaged manifest for someone to look at.
     async fn keep(&self, body: bytes::Bytes) -> Result<ObjectKey, StoreError> {
         let name = format!("manifest-damaged-{}.jsonl.zst", self.clock.now().strftime("%Y%m%dT%H%M%S%3fZ"));
-        let key = ObjectKey::sync(&name).map_err(refused)?;
+        let key = ObjectKey::sync(&name).map_err(StoreError::from)?;
         self.patient(|| self.store.put(&key, body.clone().into(), Condition::Always)).await?;
         Ok(key)
     }
@@ -223,9 +227,10 @@ impl Verifier {
         }
         for message in damaged {
             let key = message.key();
-            let lane = self.lane(message);
+            let is_sent = self.can_send(message);
+            let repair = if is_sent { Repair::Queued { lane: self.lane(message) } } else { Repair::Reported };
             for finding in left_out.iter_mut().filter(|finding| finding.key == key) {
-                finding.repair = Some(Repair::Queued { lane });
+                finding.repair = Some(repair.clone());
             }
         }
         Ok(Some(repaired))

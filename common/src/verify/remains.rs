@@ -7,14 +7,14 @@ use crate::manifest::{BottleRecord, Image, IndexRecord, State};
 use crate::message::Message;
 use crate::registry::{Described, ImageIndex, LARGEST_INDEX};
 use crate::run::RunId;
-use crate::store::{ObjectMeta, SUPERSEDED, StoreError, Tags, superseded_at};
+use crate::store::{ObjectMeta, StoreError, superseded_since};
 
 use super::checksum::Compared;
-use super::finding::{Content, Finding, Kind, Repair, Subject};
+use super::finding::{Content, Finding, Kind, Subject};
 use super::look::Bottle;
 use super::naming::{self, RefName};
 use super::report::Checksums;
-use super::{Depth, Verifier, refused};
+use super::{Depth, Verifier};
 
 /// What is there of one image.
 #[derive(Default)]
@@ -89,7 +89,7 @@ impl Verifier {
             title = described.title.clone().or(title);
             note_named(&mut named, &tag, described);
             let flat = match ObjectKey::flat_index(&path, &tag).filter(|key| beside.flat.contains_key(key)) {
-                Some(key) => self.patient(|| self.hash(&key)).await?,
+                Some(key) => self.hash(&key).await?,
                 None => None,
             };
             let sha256 = Digest::of(index.bytes());
@@ -131,7 +131,7 @@ impl Verifier {
         let Taken { path, image, meta, named, .. } = bottle;
         let mut record = match (named, naming::may_do_without_index(path)) {
             (Some(named), _) => record(named.image_tag.clone(), named.tags(), meta, run),
-            (None, true) => record(naming::pinned().map_err(refused)?, Vec::new(), meta, run),
+            (None, true) => record(naming::pinned().map_err(StoreError::from)?, Vec::new(), meta, run),
             (None, false) => {
                 made.left_out.push(bottle.left_out(Kind::Extra).saying("no image index names it"));
                 return Ok(None);
@@ -145,7 +145,7 @@ impl Verifier {
             return Ok(None);
         }
         let tags = self.patient(|| self.store.tags(&meta.key)).await?;
-        record.superseded_at = is_superseded(&tags).then(|| superseded_at(&tags).unwrap_or(meta.modified));
+        record.superseded_at = superseded_since(&tags, meta.modified);
         record.dropped_at = record.superseded_at;
         record.is_tagged = record.superseded_at.is_some();
         if let Some(named) = named.filter(|_| naming::is_core(path)) {
@@ -166,7 +166,7 @@ impl Verifier {
         let compared = self.compare(&meta.key, bottle.digest, meta.size).await?;
         made.checksums.of.add(meta.size);
         made.checksums.add(&compared, meta.size);
-        let mut finding = match compared {
+        let finding = match compared {
             Compared::Right(_) => return Ok(true),
             Compared::Gone => return Ok(false),
             Compared::Wrong(_, found) => {
@@ -174,13 +174,8 @@ impl Verifier {
             }
             Compared::Unreadable(why) => bottle.left_out(Kind::Unreadable).saying(why),
         };
-        if naming::is_of_file_host(bottle.path) {
-            let why = "where its file is was lost with the manifest: once it is removed, a plan fetches it";
-            finding.repair = Some(Repair::Nothing { why: why.to_owned() });
-        } else {
-            let bottle = Bottle { path: bottle.path, image: bottle.image, digest: &bottle.digest, record };
-            made.damaged.push(bottle.message(&record.run, true));
-        }
+        let bottle = Bottle { path: bottle.path, image: bottle.image, digest: &bottle.digest, record };
+        made.damaged.push(bottle.message(&record.run, true));
         made.left_out.push(finding);
         Ok(false)
     }
@@ -196,10 +191,6 @@ impl Verifier {
             Err(error) => Err(self.tolerate(error)?),
         })
     }
-}
-
-fn is_superseded(tags: &Tags) -> bool {
-    tags.get(SUPERSEDED.0).map(String::as_str) == Some(SUPERSEDED.1)
 }
 
 fn note_named(named: &mut BTreeMap<Digest, Named>, tag: &ImageTag, described: Described) {

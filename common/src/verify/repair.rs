@@ -11,7 +11,7 @@ use crate::run::RunId;
 
 use super::finding::{Finding, Remedy, Repair, Subject};
 use super::report::{Repaired, Report};
-use super::{Verifier, VerifyError};
+use super::{Verifier, VerifyError, naming};
 
 /// One receipt reports at most this many bottles, or asks for so many things.
 const LARGEST_BATCH: usize = 256;
@@ -48,14 +48,26 @@ impl Verifier {
         for finding in findings.iter_mut().filter(|finding| finding.wrong) {
             let Some(Remedy::Fetch(message)) = &finding.remedy else { continue };
             let message = Message { run: repaired.run.clone(), ..(**message).clone() };
-            finding.repair = Some(Repair::Queued { lane: self.lane(&message) });
+            finding.repair = Some(if self.can_send(&message) {
+                Repair::Queued { lane: self.lane(&message) }
+            } else {
+                Repair::Reported
+            });
             messages.insert(finding.key.clone(), message);
         }
         let messages: Vec<Message> = messages.into_values().collect();
         self.send(&messages, repaired).await
     }
 
-    /// Sends messages for bottles that are missing or damaged, and reports them so.
+    /// Whether a worker can do anything with a message. Where a host's file is may have
+    /// been lost with an earlier manifest; the next plan knows.
+    pub(super) fn can_send(&self, message: &Message) -> bool {
+        let is_lost = message.file.is_none() && naming::is_of_file_host(&message.image);
+        self.settings.is_fed_by_plans && !is_lost
+    }
+
+    /// Sends messages for bottles that are missing or damaged, and reports them so. What
+    /// is reported and has no message is forgotten by a settle, and planned anew.
     pub(super) async fn send(
         &self,
         messages: &[Message],
@@ -67,7 +79,7 @@ impl Verifier {
             for lane in Lane::ALL {
                 let bodies: Vec<_> = batch
                     .iter()
-                    .filter(|message| self.lane(message) == lane)
+                    .filter(|message| self.lane(message) == lane && self.can_send(message))
                     .map(Message::to_outgoing)
                     .collect();
                 if let Some(queue) = self.queues.get(&lane).filter(|_| !bodies.is_empty()) {
@@ -79,6 +91,10 @@ impl Verifier {
             let entries = batch.iter().map(missing).collect();
             self.save(&Receipt { entries, ..Receipt::default() }).await?;
             for message in batch {
+                if !self.can_send(message) {
+                    repaired.reported += 1;
+                    continue;
+                }
                 match self.lane(message) {
                     Lane::Small => repaired.small.add(message.size),
                     Lane::Large => repaired.large.add(message.size),

@@ -15,7 +15,7 @@ use super::look::Look;
 pub struct Report {
     /// When the look began.
     pub at: Timestamp,
-    /// Whether nothing is wrong, nor was and is being repaired.
+    /// Whether nothing is wrong. What is being repaired is wrong until it is done.
     pub sound: bool,
     /// What the manifest says that is held.
     pub held: Count,
@@ -104,6 +104,9 @@ pub struct Repaired {
     pub small: Count,
     /// What went to the large queue.
     pub large: Count,
+    /// Bottles whose loss was reported: the next plan asks for them, or a bundle brings
+    /// them anew.
+    pub reported: u64,
     /// What the producer was asked to do: image indexes, API files.
     pub orders: u64,
     /// Bottles that were copied to their flat names.
@@ -150,7 +153,15 @@ impl Report {
 
 impl Repaired {
     pub(super) fn of(run: RunId) -> Self {
-        Self { run, small: Count::default(), large: Count::default(), orders: 0, copies: 0, left: 0 }
+        Self {
+            run,
+            small: Count::default(),
+            large: Count::default(),
+            reported: 0,
+            orders: 0,
+            copies: 0,
+            left: 0,
+        }
     }
 
     /// Everything that was put on the queues.

@@ -1,80 +1,143 @@
 //! What clients read, found out again from the API files in place and the sets that
 //! are kept.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 use jiff::Timestamp;
 
-use crate::bottle::ObjectKey;
+use crate::bottle::{Digest, ObjectKey};
 use crate::manifest::{Manifest, State};
-use crate::publication::{Published, Scope, Set};
-use crate::run::RunId;
+use crate::publication::{ApiPath, Published, SETS, Scope, Set};
 use crate::store::StoreError;
 
 use super::Verifier;
+use super::finding::{Content, Finding, Kind, Subject};
+use super::naming;
 use super::published::{api_path, needs_of};
 use super::remains::Beside;
-
-/// Where the sets are.
-const SETS: &str = "_sync/api/sets/";
 
 impl Verifier {
     /// Restores what is known of the API files in place, and of each scope the newest
     /// set whose files they are and whose bottles are held. Of a scope without one
-    /// nothing is known, and the next set is published to it anew.
+    /// nothing is known, and the next plan stages a set for it. What is in place and of
+    /// no set is told.
+    ///
+    /// Where clients read an older set though a newer one is complete, somebody rolled
+    /// back, and that goes on to hold.
     pub(super) async fn restore_publication(
         &self,
         manifest: &mut Manifest,
         beside: &Beside,
         at: Timestamp,
-    ) -> Result<(), StoreError> {
-        for key in &beside.api {
-            if let Some(sha256) = self.patient(|| self.hash(key)).await? {
-                manifest.publication.files.insert(api_path(key)?, sha256);
-            }
-        }
+    ) -> Result<Vec<Finding>, StoreError> {
+        let sets = self.kept_sets().await?;
+        restore_flat_names(&sets, manifest, beside);
+        let unknown = self.restore_files(&sets, manifest, beside).await?;
         let mut published: BTreeMap<Scope, Published> = BTreeMap::new();
-        for run in self.kept_sets().await? {
-            let Some(Ok(set)) = self.set(&run).await? else { continue };
+        // The newest set that each could read.
+        let mut complete: BTreeMap<Scope, Published> = BTreeMap::new();
+        for set in &sets {
             for scope in set.scopes() {
-                if !published.contains_key(&scope) && is_read(&set, &scope, manifest, beside) {
-                    published.insert(scope, Published { run: run.clone(), at });
+                let this = Published { run: set.run.clone(), at };
+                if published.contains_key(&scope) || !is_complete(set, &scope, manifest, beside) {
+                    continue;
+                }
+                if has_files(set, &scope, manifest) {
+                    published.insert(scope, this);
+                } else {
+                    complete.entry(scope).or_insert(this);
                 }
             }
         }
+        complete.retain(|scope, _| published.contains_key(scope));
+        manifest.publication.held_since = (!complete.is_empty()).then_some(at);
+        manifest.publication.previous = complete;
         manifest.publication.published = published;
-        Ok(())
+        Ok(unknown)
     }
 
-    /// The runs whose sets are kept, newest first.
-    async fn kept_sets(&self) -> Result<Vec<RunId>, StoreError> {
+    /// Takes note of the API files that some set has; the others.
+    async fn restore_files(
+        &self,
+        sets: &[Set],
+        manifest: &mut Manifest,
+        beside: &Beside,
+    ) -> Result<Vec<Finding>, StoreError> {
+        let mut unknown = Vec::new();
+        for key in &beside.api {
+            let Some(sha256) = self.hash(key).await? else { continue };
+            let path = api_path(key)?;
+            if is_of_any(sets, &path, sha256) {
+                manifest.publication.files.insert(path, sha256);
+                continue;
+            }
+            let mut finding = Finding::new(Kind::WrongChecksum, Subject::ApiFile, key.clone());
+            finding.found = Some(Content { size: None, sha256: Some(sha256) });
+            unknown
+                .push(finding.saying("no set that is kept has these bytes: the next one is published anew"));
+        }
+        Ok(unknown)
+    }
+
+    /// The sets that are kept and can be read, newest first.
+    async fn kept_sets(&self) -> Result<Vec<Set>, StoreError> {
         let listed = self.patient(|| self.store.list(SETS, None, usize::MAX)).await?;
-        let name =
-            |key: &ObjectKey| key.as_str().strip_prefix(SETS)?.strip_suffix(".jsonl.zst")?.parse().ok();
-        let mut runs: Vec<RunId> = listed.iter().filter_map(|meta| name(&meta.key)).collect();
-        runs.sort();
-        runs.reverse();
-        Ok(runs)
+        let mut sets = Vec::new();
+        for meta in listed {
+            let object = self.patient(|| self.store.get(&meta.key)).await?;
+            sets.extend(object.and_then(|object| Set::decode(&object.body).ok()));
+        }
+        sets.sort_by(|a, b| b.run.cmp(&a.run));
+        Ok(sets)
     }
 }
 
-/// Whether the files in place are the set's, and what they need is there.
-fn is_read(set: &Set, scope: &Scope, manifest: &Manifest, beside: &Beside) -> bool {
-    let mut files = set.files_of(scope).peekable();
+fn is_of_any(sets: &[Set], path: &ApiPath, sha256: Digest) -> bool {
+    sets.iter().any(|set| set.files.get(path).is_some_and(|file| file.sha256 == sha256))
+}
+
+/// The names of bottles from plain file hosts, which no image index tells; and the tags,
+/// which only such a name does. Of two sets the newer one's bottle has the name.
+fn restore_flat_names(sets: &[Set], manifest: &mut Manifest, beside: &Beside) {
+    let mut taken: HashSet<&ObjectKey> = HashSet::new();
+    let needs = sets.iter().flat_map(|set| &set.needs);
+    for need in needs.filter(|need| naming::is_of_file_host(&need.image)) {
+        let Some(image) = manifest.images.get_mut(&need.image) else { continue };
+        for bottle in &need.bottles {
+            let Some(record) = image.bottles.get_mut(&bottle.digest) else { continue };
+            for flat in &bottle.flat {
+                if beside.flat.get(flat) == Some(&record.size) && taken.insert(flat) {
+                    record.flat.push(flat.clone());
+                }
+                if let Some(tag) = naming::flat_tag(flat)
+                    && !record.tags.contains(&tag)
+                {
+                    record.tags.push(tag);
+                }
+            }
+        }
+    }
+}
+
+/// Whether the files in place are the set's.
+fn has_files(set: &Set, scope: &Scope, manifest: &Manifest) -> bool {
+    set.files_of(scope).all(|(path, file)| manifest.publication.files.get(path) == Some(&file.sha256))
+}
+
+/// Whether what a set needs for a scope is there.
+fn is_complete(set: &Set, scope: &Scope, manifest: &Manifest, beside: &Beside) -> bool {
     let is_there = |key: Option<ObjectKey>| key.is_some_and(|key| beside.flat.contains_key(&key));
-    files.peek().is_some()
-        && files.all(|(path, file)| manifest.publication.files.get(path) == Some(&file.sha256))
-        && needs_of(set, scope).all(|(need, bottles)| {
-            let image = manifest.images.get(&need.image);
-            let has_index = need.index.as_ref().is_none_or(|tag| {
-                image.is_some_and(|image| image.indexes.contains_key(tag))
-                    && (!need.flat_index || is_there(ObjectKey::flat_index(&need.image, tag)))
-            });
-            has_index
-                && bottles.iter().all(|bottle| {
-                    let record = manifest.bottle(&need.image, &bottle.digest);
-                    record.is_some_and(|record| record.state == State::Held)
-                        && bottle.flat.iter().all(|flat| is_there(Some(flat.clone())))
-                })
-        })
+    needs_of(set, scope).all(|(need, bottles)| {
+        let image = manifest.images.get(&need.image);
+        let has_index = need.index.as_ref().is_none_or(|tag| {
+            image.is_some_and(|image| image.indexes.contains_key(tag))
+                && (!need.flat_index || is_there(ObjectKey::flat_index(&need.image, tag)))
+        });
+        has_index
+            && bottles.iter().all(|bottle| {
+                let record = manifest.bottle(&need.image, &bottle.digest);
+                record.is_some_and(|record| record.state == State::Held)
+                    && bottle.flat.iter().all(|flat| is_there(Some(flat.clone())))
+            })
+    })
 }

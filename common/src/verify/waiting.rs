@@ -18,16 +18,14 @@ pub(super) struct Waiting {
     pub(super) counts: report::Waiting,
 }
 
-/// So many keys are listed at once.
-const PAGE: usize = 10_000;
-
 impl Verifier {
     pub(super) async fn waiting(&self) -> Result<Waiting, StoreError> {
         let mut waiting = Waiting::default();
+        let most = self.settings.page.max(1);
         let mut after: Option<ObjectKey> = None;
         loop {
-            let page = self.patient(|| self.store.list(PREFIX, after.as_ref(), PAGE)).await?;
-            let is_last = page.len() < PAGE;
+            let page = self.patient(|| self.store.list(PREFIX, after.as_ref(), most)).await?;
+            let is_last = page.len() < most;
             after = page.last().map(|meta| meta.key.clone());
             let reads = page.into_iter().map(|meta| async move {
                 let object = self.patient(|| self.store.get(&meta.key)).await?;

@@ -490,7 +490,7 @@ async fn a_damaged_mirror_is_not_exported_and_nothing_is_left_behind() {
             gap.source.overwrite(key, &damage).await;
             let error = gap.try_export(&Since::Start, &gap.path("x.tar.zst"), None).await.unwrap_err();
             assert!(matches!(&error, ExportError::Damaged { key: named, .. } if named.as_str() == key));
-            assert!(error.to_string().contains("bottles verify --repair"), "{error}");
+            assert!(error.to_string().contains("bottles verify --deep --repair"), "{error}");
             assert_eq!(std::fs::read_dir(gap.carried.path()).unwrap().count(), 0, "{error}");
         }
         gap.source.overwrite(key, &sound).await;

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::ops::Range;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -17,6 +17,7 @@ use common::manifest::State;
 use common::retry::Policy;
 use common::selection;
 use common::store::{Body, Condition, ObjectMeta, Reading, Store, StoreError, Tags, Upload, Version};
+use common::verify::Depth;
 use futures_util::StreamExt as _;
 use futures_util::future::BoxFuture;
 use jiff::Timestamp;
@@ -177,7 +178,7 @@ async fn what_the_dated_folders_hold_is_adopted_and_never_fetched_again() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_bottle_under_its_own_key_is_held_without_being_read() {
+async fn a_bottle_under_its_own_key_is_verified_there_and_held() {
     let mut fixture = Fixture::new(spec()).await;
     let mut old = Old::of(&fixture, &spec()).await;
     for bottle in fixture.testbed.expected() {
@@ -287,7 +288,7 @@ async fn a_read_that_breaks_goes_on_where_it_broke_unless_the_object_changed() {
         let old = Old::of(&fixture, &spec).await;
         let dated = object(DAY, &spec.formulae[0], "all");
         let mut meddled = Meddled::of(&fixture);
-        meddled.breaks.store(true, Ordering::Relaxed);
+        meddled.breaks.store(1, Ordering::Relaxed);
         let (inner, key) = (Arc::clone(&fixture.store), dated.parse().unwrap());
         let content = fixture.testbed.content(&fixture.digest_of("uniform-00001", "all")).unwrap();
         meddled.before_second_read = Some(Box::new(move || {
@@ -315,6 +316,66 @@ async fn a_read_that_breaks_goes_on_where_it_broke_unless_the_object_changed() {
             assert_eq!((report.adopted.bottles, report.skipped.len()), (1, 0));
         }
     }
+}
+
+/// As long as every try brings some bytes, the next one goes on.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_read_may_break_more_often_than_it_may_fail_in_a_row() {
+    let spec = Spec::uniform(8, 1, 5_000_000, &["all"]);
+    let mut fixture = Fixture::new(spec.clone()).await;
+    let old = Old::of(&fixture, &spec).await;
+    let meddled = Meddled::over(&mut fixture);
+    meddled.breaks.store(12, Ordering::Relaxed);
+    let report = import(&fixture, &old).await;
+    assert_eq!((report.adopted.bottles, report.skipped.len()), (1, 0), "{:?}", report.skipped);
+    assert_eq!(meddled.breaks.load(Ordering::Relaxed), 0);
+}
+
+/// What lies under a key is taken for the bottle only if it is: not though it has the
+/// size, not though another image's copy is asked for, nor though a repair is on its way.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_damaged_under_its_own_key_is_not_held_and_not_copied() {
+    let fixture = Fixture::new(spec()).await;
+    let mut old = Old::default();
+    let shared: Vec<_> = fixture
+        .testbed
+        .expected()
+        .into_iter()
+        .filter(|bottle| bottle.formula.starts_with("shared"))
+        .collect();
+    let mut bytes = fixture.testbed.content(&shared[0].digest).unwrap();
+    for formula in spec().formulae.iter().filter(|formula| formula.name.starts_with("shared")) {
+        old.note(&fixture, formula, &formula.bottles[0].tag);
+    }
+    bytes[0] ^= 1;
+    fixture.overwrite(&shared[0].key, &bytes).await;
+    let report = import(&fixture, &old).await;
+    assert_eq!((report.held.bottles, report.copied.bottles), (0, 0), "{report:?}");
+    assert!(report.skipped.iter().all(|skipped| skipped.why == Why::Damaged), "{:?}", report.skipped);
+    assert!(fixture.object(&shared[1].key).await.is_none(), "what is damaged was copied");
+
+    // Mirrored, damaged, and found so: an import says nothing else.
+    let spec = Spec::uniform(4, 1, 60_000, &["x86_64_linux"]);
+    let fixture = Fixture::new(spec.clone()).await;
+    fixture.sync().await;
+    let mut old = Old::default();
+    old.note(&fixture, &spec.formulae[0], "x86_64_linux");
+    let key = fixture.expected().into_keys().next().unwrap();
+    fixture.overwrite(&key, &crate::verify::altered(&fixture.object(&key).await.unwrap())).await;
+    let verifier = fixture.verifier(Depth::Bytes);
+    let mut found = verifier.verify().await.unwrap();
+    verifier.repair(&mut found).await.unwrap();
+    for is_settled in [false, true] {
+        if is_settled {
+            fixture.settle().await;
+        }
+        let report = import(&fixture, &old).await;
+        assert_eq!((report.held.bottles, report.recorded.bottles), (0, 0), "settled: {is_settled}");
+        assert_eq!(report.skipped[0].why, Why::Damaged);
+    }
+    fixture.drain().await;
+    fixture.settle().await;
+    fixture.assert_whole(&[]).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -543,8 +604,8 @@ type Hook = Box<dyn Fn() -> BoxFuture<'static, ()> + Send + Sync>;
 struct Meddled {
     inner: Arc<dyn Store>,
     reads: Mutex<Vec<(String, Option<Range<u64>>)>>,
-    /// Whether the first read of a dated object breaks in the middle.
-    breaks: AtomicBool,
+    /// How many reads of dated objects break in the middle, each after some bytes.
+    breaks: AtomicUsize,
     before_second_read: Option<Hook>,
     before_adopt: Option<Hook>,
     copies_nothing: bool,
@@ -557,7 +618,7 @@ impl Meddled {
         Self {
             inner: Arc::clone(&fixture.store),
             reads: Mutex::default(),
-            breaks: AtomicBool::new(false),
+            breaks: AtomicUsize::new(0),
             before_second_read: None,
             before_adopt: None,
             copies_nothing: false,
@@ -588,7 +649,9 @@ impl Store for Meddled {
             return Err(failed(key, false));
         }
         let is_dated = key.as_str().starts_with("2026");
-        let breaks = is_dated && self.breaks.swap(false, Ordering::Relaxed);
+        let one_less = |left: usize| left.checked_sub(1);
+        let breaks =
+            is_dated && self.breaks.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_less).is_ok();
         if let Some(hook) = self.before_second_read.as_ref().filter(|_| is_dated && !breaks) {
             hook().await;
         }

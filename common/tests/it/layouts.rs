@@ -175,7 +175,7 @@ async fn without_the_layout_there_are_no_flat_names() {
     assert!(fixture.object("foo/1.2/manifests/3.4_1").await.is_none());
 }
 
-fn with_taps() -> Spec {
+pub(crate) fn with_taps() -> Spec {
     let formula = |name: &str| FormulaSpec::new(name, "1.0").with_bottle("x86_64_linux", 2_000);
     let registry = TapSpec::new("example/tools", TapRoot::Registry)
         .with_formula(formula("hammer").with_dependencies(&["tool"]))
@@ -190,7 +190,7 @@ fn with_taps() -> Spec {
     }
 }
 
-fn taps(testbed: &testbed::Upstream, more: &str) -> String {
+pub(crate) fn taps(testbed: &testbed::Upstream, more: &str) -> String {
     let tap = |name: &str| {
         format!("[[taps]]\nname = '{name}'\ncatalogue = '{}'\n", testbed.tap_catalogue_url(name))
     };

@@ -21,6 +21,7 @@ mod fixture;
 mod flaky;
 mod hashes;
 mod layouts;
+mod mending;
 mod publishing;
 mod readme;
 mod real_catalogue;

@@ -25,7 +25,14 @@ const INDEX: &str = "v2/homebrew/core/tool/manifests/1.0";
 
 impl Fixture {
     pub(crate) fn verifier(&self, depth: Depth) -> Verifier {
-        let settings = VerifySettings { depth, size_threshold: SIZE_THRESHOLD, concurrency: 8 };
+        // Small pages: what is found must not depend on them.
+        let settings = VerifySettings {
+            depth,
+            size_threshold: SIZE_THRESHOLD,
+            concurrency: 8,
+            page: 3,
+            is_fed_by_plans: true,
+        };
         let mut verifier = self.pipeline().verifier(settings);
         verifier.retry = Policy {
             first_wait: Duration::from_millis(1),

@@ -266,8 +266,9 @@ async fn tags_and_flat_copies_are_read_back() {
 async fn what_clients_read_is_restored_where_it_is_certain() {
     let fixture = published().await;
     let before = fixture.manifest().await.publication;
-    // A newer set waits: its files are not those in place.
+    // A newer set waits for a bottle: its files are not those in place.
     let mut newer = crate::verify_published::set(&fixture, "20270101T000000000Z-abcd");
+    newer.needs[0].bottles.iter_mut().for_each(|bottle| bottle.digest = Digest::of(b"on its way"));
     newer.files.values_mut().for_each(|file| file.sha256 = Digest::of(b"newer"));
     newer.save(&*fixture.store).await.unwrap();
     // And one whose bottles were never all there, with the same files.

@@ -15,9 +15,10 @@ use serde::Serialize;
 use crate::bottle::ObjectKey;
 use crate::manifest::{self, Manifest, State};
 use crate::mirror::MemoryBudget;
+use crate::pipeline::STORE_RETRY;
 use crate::run::{Count, RunId};
 use crate::settle::Settler;
-use crate::store::{Store, Version};
+use crate::store::{Store, StoreError, Version};
 
 use super::bundle::Header;
 use super::state::{Applied, Imports};
@@ -105,7 +106,7 @@ impl Importer {
             self.progress.expect(std::fs::metadata(volume).map_or(0, |meta| meta.len()));
         }
         let run = run_of(&found.header)?;
-        let (known, _) = manifest::load(self.store()).await?;
+        let known = manifest::load_folded(self.store(), STORE_RETRY).await?;
         let received = Receiver::new(self, &run, known).receive(found).await?;
         let change = Change { run, is_newer: admitted.is_newer, received };
         let (manifest, indexes) = self.publish(&change).await?;
@@ -188,13 +189,9 @@ fn report(mirror: MirrorId, interval: Interval, manifest: &Manifest) -> Imported
 fn run_of(header: &Header) -> Result<RunId, ImportError> {
     let mirror = &header.mirror.as_str()[..4];
     let name = format!("{}-{mirror}", volumes::stamp(header.interval.until));
-    Ok(name.parse().map_err(refused)?)
+    Ok(name.parse().map_err(StoreError::from)?)
 }
 
 fn manifest_key() -> Result<ObjectKey, ImportError> {
-    Ok(manifest::KEY.parse().map_err(refused)?)
-}
-
-fn refused(error: crate::bottle::InvalidName) -> crate::store::StoreError {
-    crate::store::StoreError::Refused { key: error.value, why: error.why }
+    Ok(manifest::KEY.parse().map_err(StoreError::from)?)
 }

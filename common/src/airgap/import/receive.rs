@@ -11,11 +11,12 @@ use crate::airgap::volumes::{self, Found};
 use crate::bottle::{Digest, Hasher, ObjectKey};
 use crate::manifest::Manifest;
 use crate::publication::{Set, file_key};
-use crate::registry::{ImageIndex, LARGEST_INDEX};
+use crate::registry::{ImageIndex, LARGEST_API_FILE, LARGEST_INDEX};
 use crate::run::{Count, RunId};
+use crate::store::StoreError;
 
+use super::Importer;
 use super::write::Writes;
-use super::{Importer, refused};
 
 /// Reads one bundle.
 pub(super) struct Receiver<'a> {
@@ -58,10 +59,7 @@ pub(super) struct StagedIndex {
     pub(super) names: Vec<Digest>,
 }
 
-/// No API file is larger, in bytes: the catalogue has some 33 MB.
-const LARGEST_API_FILE: usize = 256 << 20;
-
-/// Nor is what a bundle says of all bottles.
+/// What a bundle says of all bottles is not larger, in bytes.
 const LARGEST_LISTING: usize = 512 << 20;
 
 const LARGEST_DOCUMENT: usize = 64 << 10;
@@ -149,7 +147,7 @@ impl<'a> Receiver<'a> {
                 // Where a plan puts it as well: one flat folder, whatever the key's depth.
                 let name = Digest::of(key.as_str().as_bytes());
                 let staged = ObjectKey::sync(&format!("{}/staged/{name}.json", self.run.folder()));
-                let staged = staged.map_err(refused)?;
+                let staged = staged.map_err(StoreError::from)?;
                 self.write(staged.clone(), bytes).await?;
                 let names = index.digests().copied().collect();
                 self.received.indexes.insert(key, StagedIndex { sha256, staged, names });

@@ -129,11 +129,14 @@ impl S3 {
             && checksum != expected.to_base64()
         {
             // What is stored under the source's key is not what was verified.
-            return Err(StoreError::Failed {
-                operation: "copy",
-                key: from.to_string(),
-                cause: "the copy has another checksum than the bottle".to_owned(),
-                transient: false,
+            return Err(match Digest::from_base64(checksum) {
+                Some(actual) => StoreError::WrongDigest { key: from.clone(), actual },
+                None => StoreError::Failed {
+                    operation: "copy",
+                    key: from.to_string(),
+                    cause: "the copy has another checksum than the bottle".to_owned(),
+                    transient: false,
+                },
             });
         }
         Ok(true)
@@ -281,8 +284,12 @@ impl Store for S3 {
     async fn copy(&self, from: &ObjectKey, to: &ObjectKey) -> Result<bool, StoreError> {
         let expected = check_copy(from, to)?;
         // A larger one is fetched.
-        if self.head(from).await?.is_none_or(|meta| meta.size > LARGEST_COPY) {
+        let Some(meta) = self.head(from).await?.filter(|meta| meta.size <= LARGEST_COPY) else {
             return Ok(false);
+        };
+        // Before it is visible under another key.
+        if let Some(actual) = meta.sha256.filter(|actual| *actual != expected) {
+            return Err(StoreError::WrongDigest { key: from.clone(), actual });
         }
         self.copied(self.copying(from, to), from, expected).await
     }
