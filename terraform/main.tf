@@ -375,6 +375,7 @@ resource "aws_ssm_parameter" "stack" {
     producer           = module.lambda.functions["plan"].name
     ecs_cluster        = module.ecs.cluster_name
     ecs_service        = module.ecs.service_name
+    expire_after       = "${var.s3_lifecycle_expiration_days}d"
   })
 }
 

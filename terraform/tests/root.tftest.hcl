@@ -34,7 +34,7 @@ run "the_command_finds_the_parts" {
   }
 
   assert {
-    condition     = length(jsondecode(aws_ssm_parameter.stack.value)) == 8
+    condition     = length(jsondecode(aws_ssm_parameter.stack.value)) == 9 && jsondecode(aws_ssm_parameter.stack.value).expire_after == "90d"
     error_message = "the parameter lacks a part"
   }
 }

@@ -260,6 +260,27 @@ fn what_was_lost_behind_the_gap_is_said_and_brought_again() {
     gap.assert_equal();
 }
 
+/// Behind the gap nothing can be fetched: what verify finds, a bundle brings again.
+#[test]
+fn what_verify_finds_behind_the_gap_is_brought_by_the_bundle() {
+    let gap = Gap::of(Spec::uniform(1, 3, 2_000, &["all"]));
+    gap.export(&["--to", "0.tar.zst"]).expect(0);
+    gap.import("0.tar.zst").expect(0);
+    let mut bottles = files(&gap.behind().join("v2")).into_iter().filter(|(key, _)| key.contains("/blobs/"));
+    let (damaged, missing) = (bottles.next().unwrap().1, bottles.next().unwrap().1);
+    fs::write(damaged, vec![b'x'; 2_000]).unwrap();
+    fs::remove_file(missing).unwrap();
+    let found = gap.run(&["verify", "--deep", "--repair", "--to", "behind"]).expect(3);
+    assert!(found.stdout.contains("bottles import --again BUNDLE --to behind"), "{found}");
+    assert!(found.stdout.contains("2 reported"), "{found}");
+    // Nothing is left that would be on its way for ever.
+    gap.run(&["import", "0.tar.zst", "--again", "--to", "behind"]).expect(0);
+    gap.run(&["verify", "--deep", "--to", "behind"]).expect(0);
+    let status = gap.run(&["status", "--json", "--to", "behind"]).expect(0).json();
+    assert_eq!(number(&status, "/queued/bottles"), 0, "{status}");
+    gap.assert_equal();
+}
+
 #[test]
 fn a_missing_volume_is_named_by_the_command() {
     let gap = Gap::of(Spec::uniform(1, 6, 100_000, &["all"]));

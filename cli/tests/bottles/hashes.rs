@@ -115,7 +115,10 @@ fn bad_entries_are_skipped_by_name_and_the_others_taken() {
             (name(2).as_str(), "damaged"),
         ]
     );
+    let loud = document(&entries).replace("2026-05", "\\u001b[2J2026-05");
+    let file = write(&mirror.here(), "loud.json", &loud);
     let said = mirror.run(&["import-hashes", &file]).expect(3);
+    assert!(!said.stdout.contains('\u{1b}'), "{said}");
     assert!(said.stdout.contains("Skipped      4: 3 malformed, 1 damaged"), "{said}");
     assert!(said.stdout.contains("its sha256 is not 64 hexadecimal digits"), "{said}");
     mirror.sync(0, &[]);
@@ -270,6 +273,14 @@ fn an_export_is_written_whole_and_imported_again() {
     mirror.sync(0, &[]);
     assert_eq!(mirror.blob_requests(), 0);
     mirror.check_equals_upstream();
+
+    // A link stays one, and what is no plain file is written to.
+    let link = mirror.here().join("link.json");
+    std::os::unix::fs::symlink("out.json", &link).unwrap();
+    mirror.run(&["export-hashes", "--output", link.to_str().unwrap()]).expect(0);
+    assert!(link.is_symlink() && fs::read_to_string(&path).unwrap() == mirror.run(&["export-hashes"]).stdout);
+    mirror.run(&["export-hashes", "--output", "/dev/null"]).expect(0);
+    assert!(!fs::metadata("/dev/null").unwrap().is_file());
 
     for output in ["absent/out.json", "."] {
         let refused = mirror.run(&["export-hashes", "--output", output]).expect(2);

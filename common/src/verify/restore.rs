@@ -67,7 +67,8 @@ impl Verifier {
         for key in &beside.api {
             let Some(sha256) = self.hash(key).await? else { continue };
             let path = api_path(key)?;
-            if is_of_any(sets, &path, sha256) {
+            // Where no set is kept there is nothing to compare with, and all is published anew.
+            if sets.is_empty() || is_of_any(sets, &path, sha256) {
                 manifest.publication.files.insert(path, sha256);
                 continue;
             }

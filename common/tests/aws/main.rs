@@ -29,8 +29,6 @@ mod flaky;
 mod hashes;
 #[path = "../it/layouts.rs"]
 mod layouts;
-#[path = "../it/publishing.rs"]
-mod publishing;
 #[path = "../it/retirement.rs"]
 mod retirement;
 #[path = "../it/settling.rs"]

@@ -32,7 +32,6 @@ pub(crate) type Queues = (Arc<dyn Queue>, Arc<dyn Queue>);
 
 /// Which adapters a test target runs its tests on.
 #[derive(Clone, Copy, PartialEq, Eq)]
-#[expect(dead_code, reason = "each target has one of them")]
 pub(crate) enum Backend {
     /// A folder and the embedded queues.
     Local,
@@ -236,10 +235,18 @@ impl Fixture {
         self.desk().go_through(Deed::Look, |_| true).await.unwrap().letters
     }
 
+    /// The folder, if it is on one.
+    pub(crate) fn folder(&self) -> Option<&std::path::Path> {
+        match &self.ground {
+            Ground::Folder(folder) => Some(folder.path()),
+            Ground::Cloud(_) => None,
+        }
+    }
+
     /// An object's bytes, read past everything that a test put between.
     pub(crate) async fn object(&self, key: &str) -> Option<Vec<u8>> {
         match &self.ground {
-            Ground::Folder(folder) => std::fs::read(folder.path().join(key)).ok(),
+            Ground::Folder(_) => std::fs::read(self.folder()?.join(key)).ok(),
             Ground::Cloud(cloud) => cloud.object(key).await.unwrap(),
         }
     }

@@ -353,6 +353,10 @@ async fn what_is_damaged_under_its_own_key_is_not_held_and_not_copied() {
     assert_eq!((report.held.bottles, report.copied.bottles), (0, 0), "{report:?}");
     assert!(report.skipped.iter().all(|skipped| skipped.why == Why::Damaged), "{:?}", report.skipped);
     assert!(fixture.object(&shared[1].key).await.is_none(), "what is damaged was copied");
+    fixture.overwrite(&shared[0].key, b"short").await;
+    let report = import(&fixture, &old).await;
+    assert_eq!(report.held.bottles, 0, "{report:?}");
+    assert!(report.skipped.iter().any(|skipped| skipped.why == Why::Damaged), "{report:?}");
 
     // Mirrored, damaged, and found so: an import says nothing else.
     let spec = Spec::uniform(4, 1, 60_000, &["x86_64_linux"]);
@@ -459,14 +463,16 @@ async fn an_import_on_a_store_that_fails_often_comes_to_its_end() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_object_that_can_not_be_read_is_named_and_harms_no_other() {
-    let mut fixture = Fixture::new(spec()).await;
-    let old = Old::of(&fixture, &spec()).await;
-    let gtk = &spec().formulae[1];
-    let meddled = Meddled { unreadable: Some(object(DAY, gtk, "x86_64_linux")), ..Meddled::of(&fixture) };
-    fixture.store = Arc::new(meddled);
-    let report = import(&fixture, &old).await;
-    assert_eq!(reasons(&report), [(key(gtk, "x86_64_linux").as_str(), Why::Unreadable)]);
-    assert_eq!((report.adopted.bottles, report.copied.bottles), (5, 1));
+    for transient in [false, true] {
+        let mut fixture = Fixture::new(spec()).await;
+        let old = Old::of(&fixture, &spec()).await;
+        let gtk = &spec().formulae[1];
+        let unreadable = Some((object(DAY, gtk, "x86_64_linux"), transient));
+        fixture.store = Arc::new(Meddled { unreadable, ..Meddled::of(&fixture) });
+        let report = import(&fixture, &old).await;
+        assert_eq!(reasons(&report), [(key(gtk, "x86_64_linux").as_str(), Why::Unreadable)]);
+        assert_eq!((report.adopted.bottles, report.copied.bottles), (5, 1));
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -609,8 +615,8 @@ struct Meddled {
     before_second_read: Option<Hook>,
     before_adopt: Option<Hook>,
     copies_nothing: bool,
-    /// An object that the store refuses to read.
-    unreadable: Option<String>,
+    /// An object that the store refuses to read, and whether it says that that may pass.
+    unreadable: Option<(String, bool)>,
 }
 
 impl Meddled {
@@ -645,8 +651,10 @@ impl Store for Meddled {
 
     async fn read(&self, key: &ObjectKey, range: Option<Range<u64>>) -> Result<Option<Reading>, StoreError> {
         self.reads.lock().unwrap().push((key.to_string(), range.clone()));
-        if self.unreadable.as_deref() == Some(key.as_str()) {
-            return Err(failed(key, false));
+        if let Some((unreadable, transient)) = &self.unreadable
+            && unreadable == key.as_str()
+        {
+            return Err(failed(key, *transient));
         }
         let is_dated = key.as_str().starts_with("2026");
         let one_less = |left: usize| left.checked_sub(1);

@@ -220,3 +220,55 @@ async fn a_flat_name_expires_with_its_bottle() {
     assert!(report.sound, "{:#?}", report.findings);
     assert_eq!(report.count(Kind::Expired), 2);
 }
+
+/// Of what lacks something nobody can say that clients may read of it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_scope_that_lacks_something_is_published_anew_after_a_rebuild() {
+    let mut fixture = Fixture::new(spec("1.0")).await;
+    fixture.selection = "layout = 'flat'".parse().unwrap();
+    fixture.sync().await;
+    let flat = "tool-1.0.x86_64_linux.bottle.tar.gz";
+    for lacking in ["v2/homebrew/core/tool/manifests/1.0", "tool/manifests/1.0", flat] {
+        fixture.remove(lacking).await;
+        fixture.remove(manifest::KEY).await;
+        let rebuilt = fixture.verifier(Depth::Bytes).rebuild().await.unwrap();
+        let scopes: Vec<_> = rebuilt.published.iter().map(ToString::to_string).collect();
+        assert!(!scopes.contains(&"x86_64_linux".to_owned()), "without {lacking}: {scopes:?}");
+        assert!(!rebuilt.is_held_back);
+        fixture.sync().await;
+        assert_sound(&fixture).await;
+        assert!(fixture.object(lacking).await.is_some(), "{lacking} did not come back");
+    }
+    // A copy that is cut is none.
+    fixture.overwrite(flat, b"cut").await;
+    fixture.remove(manifest::KEY).await;
+    assert_eq!(fixture.verifier(Depth::Sizes).rebuild().await.unwrap().flat_bottles, 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_bottle_that_goes_while_it_is_looked_at_is_missing() {
+    let mut fixture = fixture().await;
+    let bad = fixture.key_of("tool", "x86_64_linux");
+    let (sound, key) = (Arc::clone(&fixture.store), bad.to_string());
+    let gone = Arc::new(std::sync::atomic::AtomicBool::new(false));
+    // A look at one that is listed is the comparison to the byte.
+    let path = fixture.folder().map(|folder| folder.join(bad.as_str())).unwrap();
+    let remove = move |at: String| -> BoxFuture<'static, Result<(), StoreError>> {
+        if at == key && !gone.swap(true, std::sync::atomic::Ordering::Relaxed) {
+            std::fs::remove_file(&path).unwrap();
+        }
+        Box::pin(async { Ok(()) })
+    };
+    fixture.store = Arc::new(HookedStore::before_look(sound, remove));
+    let report = fixture.verify(Depth::Bytes).await;
+    assert_eq!(found(&report), [(Kind::Missing, Subject::Bottle, bad.to_string())]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_waits_is_counted_however_much_it_is() {
+    let fixture = fixture().await;
+    for _ in 0..8 {
+        fixture.order(What::Resume).await;
+    }
+    assert_eq!(fixture.verify(Depth::Sizes).await.waiting.orders, 8);
+}

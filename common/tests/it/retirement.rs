@@ -92,7 +92,10 @@ async fn what_comes_back_is_untagged_or_fetched_again() {
 /// bottle again at once: nothing that clients are told of may be left with a tag.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_tag_outlives_what_the_manifest_knows_of_it() {
-    for (operation, nth) in [("retag", 1), ("retag", 2), ("put", 1), ("put", 2), ("put", 3), ("put", 4)] {
+    let all = [("retag", 1), ("put", 3), ("retag", 2), ("put", 1), ("put", 2), ("put", 4)];
+    // Which object it is at differs from call to call, and not from store to store.
+    let some = if crate::BACKEND == Backend::Local { &all[..] } else { &all[..2] };
+    for &(operation, nth) in some {
         for fate in [Fate::FailsBefore, Fate::FailsAfter] {
             let mut fixture = fixture(&["tool", "kept"]).await;
             fixture.sync().await;

@@ -15,7 +15,6 @@ use serde::Serialize;
 use crate::bottle::ObjectKey;
 use crate::manifest::{self, Manifest, State};
 use crate::mirror::MemoryBudget;
-use crate::pipeline::STORE_RETRY;
 use crate::run::{Count, RunId};
 use crate::settle::Settler;
 use crate::store::{Store, StoreError, Version};
@@ -106,7 +105,9 @@ impl Importer {
             self.progress.expect(std::fs::metadata(volume).map_or(0, |meta| meta.len()));
         }
         let run = run_of(&found.header)?;
-        let known = manifest::load_folded(self.store(), STORE_RETRY).await?;
+        // What verify reported as lost must not be folded after what comes in its stead.
+        self.settler.settle().await?;
+        let (known, _) = manifest::load(self.store()).await?;
         let received = Receiver::new(self, &run, known).receive(found).await?;
         let change = Change { run, is_newer: admitted.is_newer, received };
         let (manifest, indexes) = self.publish(&change).await?;
