@@ -17,6 +17,8 @@ struct Answer {
     outlook: Outlook,
     /// Bottles that were tagged now.
     tagged: u64,
+    /// Superseded bottles whose tag could not be written.
+    untagged: u64,
     /// Bottles that had expired.
     expired: u64,
     /// Whether a deployed system was asked, which does it with its next settle.
@@ -29,7 +31,7 @@ const SHOWN: usize = 20;
 pub(crate) async fn run(options: RetireOptions) -> anyhow::Result<Exit> {
     let named = Named::of(&options.target);
     let target = deployed::open(&options.target.place, named).await?;
-    let (mut tagged, mut expired, mut asked) = (0, 0, false);
+    let (mut tagged, mut untagged, mut expired, mut asked) = (0, 0, 0, false);
     if !options.dry_run {
         if let Some(at_most) = options.at_most {
             publish::order(&target, What::Retire { at_most }).await?;
@@ -38,7 +40,7 @@ pub(crate) async fn run(options: RetireOptions) -> anyhow::Result<Exit> {
             asked = options.at_most.is_some();
         } else {
             let report = target.settle().await?;
-            (tagged, expired) = (report.retired, report.expired);
+            (tagged, untagged, expired) = (report.retired, report.untagged, report.expired);
         }
     }
     let store = &*target.pipeline.store;
@@ -47,7 +49,7 @@ pub(crate) async fn run(options: RetireOptions) -> anyhow::Result<Exit> {
     // What a deployed system was just asked to allow is no longer in the way.
     let allowed = options.at_most.filter(|_| asked);
     let outlook = retire::outlook(store, &manifest, allowed, now, grace).await?;
-    let answer = Answer { outlook, tagged, expired, asked };
+    let answer = Answer { outlook, tagged, untagged, expired, asked };
     if options.json {
         output::json(&answer)?;
     } else {
@@ -59,9 +61,12 @@ pub(crate) async fn run(options: RetireOptions) -> anyhow::Result<Exit> {
 }
 
 fn describe(answer: &Answer, options: &RetireOptions, target: &Target) {
-    let Answer { outlook, tagged, expired, asked } = answer;
+    let Answer { outlook, tagged, untagged, expired, asked } = answer;
     if *tagged > 0 {
         line(format_args!("Tagged       {}", counted(*tagged, "bottle")));
+    }
+    if *untagged > 0 {
+        line(format_args!("Not tagged   {}: the log says why", counted(*untagged, "bottle")));
     }
     if *expired > 0 {
         line(format_args!("Expired      {}", counted(*expired, "bottle")));

@@ -142,8 +142,12 @@ mod tests {
             include_str!("../../../docs/architecture.md"),
             include_str!("../../../docs/serving.md"),
             include_str!("../../../docs/air-gap.md"),
+            include_str!("../../../docs/deploying.md"),
+            include_str!("../../../docs/operating.md"),
+            include_str!("../../../docs/troubleshooting.md"),
+            include_str!("../../../docs/upgrading.md"),
         ] {
-            for line in document.lines().filter(|line| line.starts_with("bottles ")) {
+            for line in shown(document) {
                 let parsed = Cli::try_parse_from(line.split_whitespace());
                 assert!(
                     parsed.is_ok(),
@@ -153,7 +157,21 @@ mod tests {
                 seen += 1;
             }
         }
-        assert!(seen > 5);
+        assert!(seen > 50, "{seen}");
+    }
+
+    /// The command lines in a document's blocks of code.
+    fn shown(document: &str) -> Vec<&str> {
+        let mut is_code = false;
+        let mut lines = Vec::new();
+        for line in document.lines().map(str::trim) {
+            if line.starts_with("```") {
+                is_code = !is_code;
+            } else if is_code && line.starts_with("bottles ") {
+                lines.push(line);
+            }
+        }
+        lines
     }
 
     #[test]

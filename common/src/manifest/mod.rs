@@ -190,6 +190,26 @@ pub struct Tally {
     pub reasons: ByReason,
 }
 
+impl Image {
+    /// An image of which nothing is known yet.
+    pub fn new(formula: &FormulaName, origin: &Origin) -> Self {
+        Self {
+            formula: formula.clone(),
+            origin: origin.clone(),
+            indexes: BTreeMap::new(),
+            bottles: BTreeMap::new(),
+            damaged: BTreeSet::new(),
+        }
+    }
+}
+
+impl OpenRun {
+    /// A run that begins, or goes on; `planning` while its plan does.
+    pub fn begin(planning: bool, now: Timestamp) -> Self {
+        Self { planning, remaining: 0, progress_at: now, lost: 0, stalled: false }
+    }
+}
+
 impl Manifest {
     /// What is known of a bottle.
     pub fn bottle(&self, image: &ImagePath, digest: &Digest) -> Option<&BottleRecord> {
@@ -269,13 +289,10 @@ impl Manifest {
     }
 
     fn note(&mut self, message: &Message, at: Timestamp, state: State) {
-        let image = self.images.entry(message.image.clone()).or_insert_with(|| Image {
-            formula: message.formula.clone(),
-            origin: message.origin.clone(),
-            indexes: BTreeMap::new(),
-            bottles: BTreeMap::new(),
-            damaged: BTreeSet::new(),
-        });
+        let image = self
+            .images
+            .entry(message.image.clone())
+            .or_insert_with(|| Image::new(&message.formula, &message.origin));
         let new = |state| BottleRecord {
             image_tag: message.image_tag.clone(),
             tags: message.tags.clone(),

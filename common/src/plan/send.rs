@@ -103,13 +103,8 @@ impl Batch {
             manifest.queue(message, sent_at);
         }
         for index in &self.indexes {
-            let image = manifest.images.entry(index.image.clone()).or_insert_with(|| Image {
-                formula: index.formula.clone(),
-                origin: index.origin.clone(),
-                indexes: std::collections::BTreeMap::new(),
-                bottles: std::collections::BTreeMap::new(),
-                damaged: std::collections::BTreeSet::new(),
-            });
+            let image = manifest.images.entry(index.image.clone());
+            let image = image.or_insert_with(|| Image::new(&index.formula, &index.origin));
             // Those too that are on their way by an earlier run's message, or
             // were given up on.
             let mut awaits = index.awaits.clone();

@@ -133,13 +133,7 @@ impl<'a> Writer<'a> {
         let run = self.run.id.clone();
         self.change(|manifest| {
             batch.record(manifest, sent_at);
-            manifest.runs.entry(run.clone()).or_insert(OpenRun {
-                planning: true,
-                remaining: 0,
-                progress_at: sent_at,
-                lost: 0,
-                stalled: false,
-            });
+            manifest.runs.entry(run.clone()).or_insert(OpenRun::begin(true, sent_at));
         })
         .await?;
         self.flushed_at = Instant::now();

@@ -165,13 +165,7 @@ mod tests {
     }
 
     fn speaks(listed: &Listed, formula: &str, path: &str) -> bool {
-        let image = Image {
-            formula: formula.parse().unwrap(),
-            origin: "https://ghcr.io".parse().unwrap(),
-            indexes: std::collections::BTreeMap::new(),
-            bottles: std::collections::BTreeMap::new(),
-            damaged: BTreeSet::new(),
-        };
+        let image = Image::new(&formula.parse().unwrap(), &"https://ghcr.io".parse().unwrap());
         listed.speaks_for(&path.parse().unwrap(), &image)
     }
 

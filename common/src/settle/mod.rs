@@ -238,13 +238,7 @@ impl Settler {
             else {
                 continue;
             };
-            manifest.runs.entry(run).or_insert_with(|| OpenRun {
-                planning: false,
-                remaining: 0,
-                progress_at: self.clock.now(),
-                lost: 0,
-                stalled: false,
-            });
+            manifest.runs.entry(run).or_insert_with(|| OpenRun::begin(false, self.clock.now()));
         }
     }
 

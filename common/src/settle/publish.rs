@@ -175,14 +175,21 @@ pub(super) async fn roll_back(
 /// A set that was published, unless it is gone or damaged: an order that needs it can't
 /// be carried out, and must not keep every other from being.
 pub(super) async fn load_if_whole(store: &dyn Store, run: &RunId) -> Result<Option<Set>, SettleError> {
-    let why = match Set::load(store, run).await {
-        Ok(Some(set)) => return Ok(Some(set)),
-        Ok(None) => "it is gone".to_owned(),
-        Err(SetError::Store(error)) => return Err(error.into()),
-        Err(error) => error.to_string(),
-    };
-    tracing::error!(set = %run, why, "a published set can't be used: what it was asked for stays undone");
-    Ok(None)
+    let set = read(store, run).await?;
+    Ok(set
+        .inspect_err(|why| {
+            tracing::error!(set = %run, why, "a published set can't be used: what it was asked for stays undone");
+        })
+        .ok())
+}
+
+/// A set, or what is wrong with it.
+async fn read(store: &dyn Store, run: &RunId) -> Result<Result<Set, String>, SettleError> {
+    match Set::load(store, run).await {
+        Ok(set) => Ok(set.ok_or_else(|| "it is gone".to_owned())),
+        Err(SetError::Store(error)) => Err(error.into()),
+        Err(error) => Ok(Err(error.to_string())),
+    }
 }
 
 async fn load(
@@ -190,13 +197,11 @@ async fn load(
     manifest: &mut Manifest,
     staged: &Staged,
 ) -> Result<Option<Set>, SettleError> {
-    let set = match Set::load(store, &staged.run).await {
-        Ok(Some(set)) => return Ok(Some(set)),
-        Ok(None) => "it is gone".to_owned(),
-        Err(SetError::Store(error)) => return Err(error.into()),
-        Err(error) => error.to_string(),
+    let why = match read(store, &staged.run).await? {
+        Ok(set) => return Ok(Some(set)),
+        Err(why) => why,
     };
-    tracing::error!(set = %staged.run, why = set, "a staged set can't be used: the next plan stages another");
+    tracing::error!(set = %staged.run, why, "a staged set can't be used: the next plan stages another");
     manifest.publication.staged.retain(|other| other.run != staged.run);
     manifest.undo_plan();
     Ok(None)
@@ -209,13 +214,18 @@ pub async fn waiting(store: &dyn Store, manifest: &Manifest) -> Result<Vec<Waiti
     Ok(of_waiting(manifest, newest, look(manifest, &set)))
 }
 
-/// Those clients that wait for a set: for their own file, or for that of all where they
-/// have none.
+/// Those clients that wait for a set: for their own file, or, where they have none, hold
+/// back the one of all.
 fn of_waiting(manifest: &Manifest, staged: &Staged, mut clients: Vec<Waiting>) -> Vec<Waiting> {
+    let is_awaited =
+        |scope: &Scope| staged.scopes.contains(scope) && manifest.publication.awaits(scope, &staged.run);
     clients.retain(|one| {
         let own = Scope::Client(one.client.clone());
-        let scope = if staged.scopes.contains(&own) { own } else { Scope::AllClients };
-        staged.scopes.contains(&scope) && manifest.publication.awaits(&scope, &staged.run)
+        if staged.scopes.contains(&own) {
+            is_awaited(&own)
+        } else {
+            is_awaited(&Scope::AllClients) && !one.is_over(staged.despite_dead.contains(&one.client))
+        }
     });
     clients
 }

@@ -101,13 +101,7 @@ impl Verifier {
             left_out.extend(bottles.into_values().map(unnamed));
             return Ok(Made { left_out, ..Made::default() });
         };
-        let mut image = Image {
-            formula,
-            origin,
-            indexes: records,
-            bottles: BTreeMap::new(),
-            damaged: std::collections::BTreeSet::new(),
-        };
+        let mut image = Image { indexes: records, ..Image::new(&formula, &origin) };
         let mut made = Made { left_out, ..Made::default() };
         for (digest, meta) in bottles {
             let taken = Taken { path: &path, image: &image, digest, meta: &meta, named: named.get(&digest) };

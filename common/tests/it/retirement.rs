@@ -88,6 +88,19 @@ async fn what_comes_back_is_untagged_or_fetched_again() {
     assert_eq!(outlook(&fixture).await, retire::Outlook::default());
 }
 
+/// A mirror whose next settle publishes what names `tool` no more, for the second time,
+/// and so tags its bottles.
+async fn about_to_retire() -> Fixture {
+    let fixture = fixture(&["tool", "kept"]).await;
+    fixture.sync().await;
+    publish(&fixture, &["kept"]).await;
+    fixture.clock.advance(Duration::from_mins(10));
+    fixture.testbed.replace(spec(&["kept", "newer"]));
+    fixture.plan().await;
+    fixture.drain().await;
+    fixture
+}
+
 /// Whoever tags is killed, or fails, at each of its writes, and upstream lists the
 /// bottle again at once: nothing that clients are told of may be left with a tag.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -97,14 +110,7 @@ async fn no_tag_outlives_what_the_manifest_knows_of_it() {
     let some = if crate::BACKEND == Backend::Local { &all[..] } else { &all[..2] };
     for &(operation, nth) in some {
         for fate in [Fate::FailsBefore, Fate::FailsAfter] {
-            let mut fixture = fixture(&["tool", "kept"]).await;
-            fixture.sync().await;
-            publish(&fixture, &["kept"]).await;
-            fixture.clock.advance(Duration::from_mins(10));
-            fixture.testbed.replace(spec(&["kept", "newer"]));
-            fixture.plan().await;
-            fixture.drain().await;
-            // Its last publication names the bottles no more, and so they are tagged.
+            let mut fixture = about_to_retire().await;
             let sound = Arc::clone(&fixture.store);
             let dice = Dice::nth(operation, nth, fate);
             fixture.store = Arc::new(FlakyStore { inner: Arc::clone(&sound), dice });
@@ -124,13 +130,7 @@ async fn no_tag_outlives_what_the_manifest_knows_of_it() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_bottle_that_comes_back_while_it_is_tagged_is_untagged() {
     for nth in 1..=2 {
-        let mut fixture = fixture(&["tool", "kept"]).await;
-        fixture.sync().await;
-        publish(&fixture, &["kept"]).await;
-        fixture.clock.advance(Duration::from_mins(10));
-        fixture.testbed.replace(spec(&["kept", "newer"]));
-        fixture.plan().await;
-        fixture.drain().await;
+        let mut fixture = about_to_retire().await;
         let sound = Arc::clone(&fixture.store);
         let planner = Arc::new(fixture.planner());
         fixture.testbed.replace(spec(&["tool", "kept", "newer"]));

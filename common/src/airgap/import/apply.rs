@@ -1,6 +1,6 @@
 //! One change of the manifest, and then settle.
 
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::collections::HashSet;
 
 use jiff::Timestamp;
 
@@ -81,13 +81,7 @@ impl Change {
             }
             self.place(manifest, listed, &mut unused);
         }
-        manifest.runs.entry(self.run.clone()).or_insert(OpenRun {
-            planning: false,
-            remaining: 0,
-            progress_at: now,
-            lost: 0,
-            stalled: false,
-        });
+        manifest.runs.entry(self.run.clone()).or_insert(OpenRun::begin(false, now));
         unused
     }
 
@@ -145,13 +139,8 @@ impl Change {
         if listed.indexes.is_empty() {
             return;
         }
-        let image = manifest.images.entry(listed.path.clone()).or_insert_with(|| Image {
-            formula: listed.formula.clone(),
-            origin: listed.origin.clone(),
-            indexes: BTreeMap::new(),
-            bottles: BTreeMap::new(),
-            damaged: BTreeSet::new(),
-        });
+        let image = manifest.images.entry(listed.path.clone());
+        let image = image.or_insert_with(|| Image::new(&listed.formula, &listed.origin));
         for tag in listed.indexes.keys() {
             let Some(index) = self.received.indexes.get(&ObjectKey::index(&listed.path, tag)) else {
                 continue;
