@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 
 use common::manifest::{self, Manifest};
-use common::publication::{Published, Scope};
+use common::publication::{Published, Scope, Waiting};
 use common::receipt::{Order, Receipt, What};
-use common::settle::{self, Waiting};
+use common::settle;
 use jiff::Timestamp;
 use serde::Serialize;
 

@@ -4,9 +4,10 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use common::plan::{Mode, PlanReport};
+use common::publication::PublishReport;
 use common::publication::Scope;
 use common::run::{Count, RunRecord};
-use common::settle::{PublishReport, SettleReport, Settler};
+use common::settle::{SettleReport, Settler};
 use common::size::ByteSize;
 use common::worker::{Done, Worker, WorkerError};
 use serde::Serialize;

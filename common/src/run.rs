@@ -11,8 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::bottle::{InvalidName, ObjectKey, serde_as_text};
 use crate::dead_letter::reason::ByReason;
-use crate::plan::PlanReport;
-use crate::settle::PublishReport;
+use crate::publication::PublishReport;
 use crate::store::{Condition, Store, StoreError};
 
 /// A run's name; later runs sort after earlier ones: `20261123T101500123Z-3fa8`.
@@ -182,11 +181,6 @@ impl RunRecord {
             unread_taps: Vec::new(),
             outcome: None,
         }
-    }
-
-    /// Takes note of the taps that a plan could not read.
-    pub fn note_unread(&mut self, report: &PlanReport) {
-        self.unread_taps = report.unread_taps.iter().map(|tap| tap.name.clone()).collect();
     }
 
     /// Reads a run's record; `None` if there is none that can be read.

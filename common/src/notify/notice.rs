@@ -212,7 +212,7 @@ fn alarmed(alarm: &Alarm, status: Option<String>) -> Outline {
 mod tests {
     use super::*;
     use crate::dead_letter::Reason;
-    use crate::settle::{PublishReport, Waiting};
+    use crate::publication::{PublishReport, Waiting};
 
     fn at(text: &str) -> Timestamp {
         text.parse().unwrap()

@@ -331,7 +331,7 @@ impl Planner {
         let mut run = RunRecord::begin(RunId::new(started_at), started_at);
         run.unchanged = true;
         run.planned = true;
-        run.note_unread(&report);
+        run.unread_taps = report.unread_names();
         run.outcome = Some(Outcome::nothing(self.clock.now()));
         run.save(&*self.store).await?;
         report.run = Some(run.id);

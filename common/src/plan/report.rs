@@ -127,6 +127,11 @@ impl PlanReport {
         self.problems.is_empty() && self.unread_taps.is_empty()
     }
 
+    /// The names of the taps that could not be read.
+    pub(super) fn unread_names(&self) -> Vec<String> {
+        self.unread_taps.iter().map(|tap| tap.name.clone()).collect()
+    }
+
     /// Everything that was put on the queues, or would be.
     pub fn total(&self) -> Count {
         self.small + self.large

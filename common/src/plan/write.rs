@@ -172,7 +172,7 @@ impl<'a> Writer<'a> {
         }
         self.run.formulae = report.formulae as u64;
         self.run.problems = (report.problems.len() + report.skipped.len()) as u64;
-        self.run.note_unread(report);
+        self.run.unread_taps = report.unread_names();
         self.run.planned = complete;
         (self.run.small, self.run.large) = self.planned();
         if complete && !self.manifest.runs.contains_key(&self.run.id) {

@@ -7,6 +7,7 @@
 //! remembers what it replaced.
 
 mod file;
+mod report;
 mod set;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -18,6 +19,7 @@ use crate::bottle::{BottleTag, Digest};
 use crate::run::RunId;
 
 pub use file::{ApiPath, Scope};
+pub use report::{PublishReport, Waiting};
 pub use set::{ApiFile, Need, NeededBottle, SETS, Set, SetError, file_key, forget_unused, set_key};
 
 /// What clients read, and what waits to be read by them: the manifest's part of it.

@@ -9,7 +9,7 @@ use crate::manifest::{Image, Manifest, State};
 use crate::publication::{NeededBottle, Set};
 use crate::store::{Condition, Store, StoreError};
 
-use super::publish;
+use super::waits;
 
 /// Copies are made so many at once.
 const AT_ONCE: usize = 16;
@@ -42,7 +42,7 @@ pub(super) async fn copy(
     despite_dead: &BTreeSet<BottleTag>,
     named: &mut HashSet<ObjectKey>,
 ) -> Result<(), StoreError> {
-    let clients = publish::look(manifest, set);
+    let clients = waits::look(manifest, set);
     // A name that is another bottle's is taken from those who read of that one: not
     // before those who read of this one can be told.
     let is_due = |bottle: &NeededBottle| {

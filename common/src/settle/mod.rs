@@ -9,6 +9,7 @@ mod orders;
 mod place;
 mod publish;
 mod receipts;
+mod waits;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,14 +21,14 @@ use crate::bottle::ObjectKey;
 use crate::clock::{self, Clock};
 use crate::dead_letter::ByReason;
 use crate::manifest::{self, BottleRecord, Manifest, ManifestError, OpenRun, State, Tally};
-use crate::publication::{self, Scope, SetError};
+use crate::publication::{self, PublishReport, Scope, SetError};
 use crate::queue::{Queue, QueueError};
 use crate::receipt::{self, Entry};
 use crate::retire;
 use crate::run::{self, Outcome, RunId, RunRecord};
 use crate::store::{Store, StoreError};
 
-pub use publish::{PublishReport, Waiting, waiting};
+pub use waits::waiting;
 
 /// Settles runs.
 pub struct Settler {

@@ -3,71 +3,17 @@
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use jiff::Timestamp;
-use serde::{Deserialize, Serialize};
 
 use crate::bottle::BottleTag;
-use crate::manifest::{Manifest, State};
+use crate::manifest::Manifest;
 use crate::publication::{
-    ApiFile, ApiPath, Need, NeededBottle, Published, Scope, Set, SetError, Staged, file_key,
+    ApiFile, ApiPath, PublishReport, Published, Scope, Set, SetError, Staged, Waiting, file_key,
 };
 use crate::run::RunId;
 use crate::store::{Body, Condition, Store, StoreError};
 
+use super::waits::{look, of_waiting};
 use super::{SettleError, flat};
-
-/// What was published, and what waits for what.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct PublishReport {
-    /// Scopes that clients read something new of.
-    pub published: Vec<Scope>,
-    /// Clients whose newest files wait.
-    pub waiting: Vec<Waiting>,
-}
-
-/// A client whose newest files wait.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Waiting {
-    /// The client.
-    pub client: BottleTag,
-    /// Its bottles that are on their way.
-    pub queued: u64,
-    /// Its bottles that were given up on.
-    pub dead: u64,
-    /// Its bottles that could not be planned.
-    pub unplanned: u64,
-    /// Its bottles whose image index, or whose flat name, is not in place.
-    pub unnamed: u64,
-}
-
-impl Waiting {
-    fn of(client: &BottleTag) -> Self {
-        Self { client: client.clone(), queued: 0, dead: 0, unplanned: 0, unnamed: 0 }
-    }
-
-    /// What is waited for, in words: `2 on their way, 1 given up on`.
-    pub fn describe(&self) -> String {
-        let parts = [
-            (self.queued, "on their way"),
-            (self.dead, "given up on"),
-            (self.unplanned, "not planned"),
-            (self.unnamed, "without their index"),
-        ];
-        let parts = parts.iter().filter(|(count, _)| *count > 0);
-        let parts: Vec<_> = parts.map(|(count, what)| format!("{count} {what}")).collect();
-        if parts.is_empty() { "nothing: it is held back by a rollback".to_owned() } else { parts.join(", ") }
-    }
-
-    /// Whether all bottles are there, under whatever names.
-    pub(super) fn has_all(&self, despite_dead: bool) -> bool {
-        let given_up = if despite_dead { 0 } else { self.dead + self.unplanned };
-        self.queued + given_up == 0
-    }
-
-    /// Whether nothing is waited for.
-    fn is_over(&self, despite_dead: bool) -> bool {
-        self.unnamed == 0 && self.has_all(despite_dead)
-    }
-}
 
 /// Publishes what is complete, scope by scope: of the sets that a scope waits for,
 /// the newest that it may have. `is_busy` is whether bottles came.
@@ -205,69 +151,6 @@ async fn load(
     manifest.publication.staged.retain(|other| other.run != staged.run);
     manifest.undo_plan();
     Ok(None)
-}
-
-/// Which clients' newest files wait, and for what.
-pub async fn waiting(store: &dyn Store, manifest: &Manifest) -> Result<Vec<Waiting>, SetError> {
-    let Some(newest) = manifest.publication.staged.last() else { return Ok(Vec::new()) };
-    let Some(set) = Set::load(store, &newest.run).await? else { return Ok(Vec::new()) };
-    Ok(of_waiting(manifest, newest, look(manifest, &set)))
-}
-
-/// Those clients that wait for a set: for their own file, or, where they have none, hold
-/// back the one of all.
-fn of_waiting(manifest: &Manifest, staged: &Staged, mut clients: Vec<Waiting>) -> Vec<Waiting> {
-    let is_awaited =
-        |scope: &Scope| staged.scopes.contains(scope) && manifest.publication.awaits(scope, &staged.run);
-    clients.retain(|one| {
-        let own = Scope::Client(one.client.clone());
-        if staged.scopes.contains(&own) {
-            is_awaited(&own)
-        } else {
-            is_awaited(&Scope::AllClients) && !one.is_over(staged.despite_dead.contains(&one.client))
-        }
-    });
-    clients
-}
-
-/// What each client of a set waits for.
-pub(super) fn look(manifest: &Manifest, set: &Set) -> Vec<Waiting> {
-    let mut waiting: Vec<Waiting> = set.clients.iter().map(Waiting::of).collect();
-    for need in &set.needs {
-        for bottle in &need.bottles {
-            let Some(count) = missing(manifest, need, bottle) else { continue };
-            for client in &bottle.clients {
-                if let Some(one) = waiting.get_mut(usize::from(*client)) {
-                    *count(one) += 1;
-                }
-            }
-        }
-    }
-    waiting
-}
-
-/// What a bottle lacks to be installed: where that is counted.
-fn missing(manifest: &Manifest, need: &Need, bottle: &NeededBottle) -> Option<fn(&mut Waiting) -> &mut u64> {
-    let image = manifest.images.get(&need.image);
-    let record = image.and_then(|image| image.bottles.get(&bottle.digest));
-    match record.map(|record| &record.state) {
-        None => return Some(|waiting| &mut waiting.unplanned),
-        Some(State::Queued) => return Some(|waiting| &mut waiting.queued),
-        Some(State::Dead(_)) => return Some(|waiting| &mut waiting.dead),
-        Some(State::Held) => {}
-    }
-    // Until its tag is off it may go at any time, or be gone already.
-    if record.is_some_and(|record| record.superseded_at.is_some() && record.dropped_at.is_none()) {
-        return Some(|waiting| &mut waiting.queued);
-    }
-    let index = need.index.as_ref().map(|tag| image.and_then(|image| image.indexes.get(tag)));
-    let is_named = match index {
-        None => true,
-        Some(None) => false,
-        Some(Some(index)) => index.staged.is_none() && (!need.flat_index || index.flat == Some(index.sha256)),
-    };
-    let has_names = record.is_some_and(|record| bottle.flat.iter().all(|flat| record.flat.contains(flat)));
-    if is_named && has_names { None } else { Some(|waiting| &mut waiting.unnamed) }
 }
 
 /// The clients that may have a set's files, and whether all of them may.
