@@ -32,6 +32,7 @@ pub(crate) type Queues = (Arc<dyn Queue>, Arc<dyn Queue>);
 
 /// Which adapters a test target runs its tests on.
 #[derive(Clone, Copy, PartialEq, Eq)]
+#[expect(dead_code, reason = "each target has one of them")]
 pub(crate) enum Backend {
     /// A folder and the embedded queues.
     Local,
