@@ -29,12 +29,9 @@ impl Planner {
     /// Reads catalogue, API files, and the catalogue once more: again from the start
     /// if it changed in between.
     pub(super) async fn read_moment(&self, mode: Mode, manifest: &Manifest) -> Result<Moment, PlanError> {
-        if mode != Mode::Queue {
-            // A dry run tells all that there is to tell, and so reads it all.
-            let Looked { sources, unread } = self.read_sources(None).await?;
-            return Ok(Moment { sources, unread, files: None, newest: None, trouble: None });
-        }
-        if self.settings.is_partial {
+        // A dry run tells all that there is to tell, and what is planned in part is not
+        // what clients read: both read every catalogue, and no API file.
+        if mode != Mode::Queue || self.settings.is_partial {
             let Looked { sources, unread } = self.read_sources(None).await?;
             return Ok(Moment { sources, unread, files: None, newest: None, trouble: None });
         }

@@ -162,7 +162,7 @@ impl Set {
         let header = lines.next().ok_or("it is empty")?.map_err(|error| error.to_string())?;
         let Header { run, at, clients, files, needs: count } =
             serde_json::from_str(&header).map_err(|error| error.to_string())?;
-        let mut needs = Vec::with_capacity(count);
+        let mut needs = Vec::new();
         for line in lines {
             let line = line.map_err(|error| error.to_string())?;
             let need: Need = serde_json::from_str(&line).map_err(|error| error.to_string())?;
@@ -243,8 +243,13 @@ mod tests {
         for cut in [0, 10, bytes.len() / 2, bytes.len() - 1] {
             assert!(Set::decode(&bytes[..cut]).is_err(), "cut at {cut}");
         }
-        let mut other = set;
+        let mut other = set.clone();
         other.needs[0].bottles[0].clients = vec![1];
         assert!(Set::decode(&other.encode().unwrap()).is_err());
+        // What a header says costs no memory before it is there.
+        let Set { run, at, clients, files, .. } = set;
+        let header = Header { run, at, clients, files, needs: usize::MAX };
+        let bytes = zstd::encode_all(&*serde_json::to_vec(&header).unwrap(), LEVEL).unwrap();
+        assert_eq!(Set::decode(&bytes), Err("it needs less than it says".to_owned()));
     }
 }
