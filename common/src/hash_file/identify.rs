@@ -211,10 +211,16 @@ mod tests {
         reader.finish().unwrap()
     }
 
+    /// All have nine bytes.
     fn identified(entries: &[(&str, &str)], objects: &[&str]) -> (Vec<Bottle>, Vec<Skipped>) {
-        let meta = |key: &&str| ObjectMeta {
+        let objects: Vec<_> = objects.iter().map(|key| (*key, 9)).collect();
+        identified_among(entries, &objects)
+    }
+
+    fn identified_among(entries: &[(&str, &str)], objects: &[(&str, u64)]) -> (Vec<Bottle>, Vec<Skipped>) {
+        let meta = |(key, size): &(&str, u64)| ObjectMeta {
             key: key.parse().unwrap(),
-            size: 9,
+            size: *size,
             modified: jiff::Timestamp::UNIX_EPOCH,
             sha256: None,
         };
@@ -301,5 +307,13 @@ mod tests {
             ["v2/homebrew/core/gtk 0.9_1-3 all,tahoe", "v2/homebrew/core/gtk-doc 0.9 all"]
         );
         assert_eq!((bottles[0].keys.len(), bottles[0].dated.len()), (3, 2));
+    }
+
+    #[test]
+    fn a_file_of_another_size_tells_nothing_of_a_rebuild() {
+        let objects =
+            [("2026-02-01/gtk-0.9.all.bottle.7.tar.gz", 8), ("2026-01-01/gtk-0.9.all.bottle.3.tar.gz", 9)];
+        let (bottles, _) = identified_among(&[("gtk-0.9-all", "old")], &objects);
+        assert_eq!(targets(&bottles[0]), ["v2/homebrew/core/gtk 0.9-3 all"]);
     }
 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use common::bottle::Digest;
 use common::manifest;
+use common::publication::Scope;
 use common::receipt::What;
 use common::store::StoreError;
 use common::verify::{Depth, Kind, Repair, Subject};
@@ -243,6 +244,23 @@ async fn a_scope_that_lacks_something_is_published_anew_after_a_rebuild() {
     fixture.overwrite(flat, b"cut").await;
     fixture.remove(manifest::KEY).await;
     assert_eq!(fixture.verifier(Depth::Sizes).rebuild().await.unwrap().flat_bottles, 1);
+}
+
+/// Clients ask for the index that the files name, whatever other one names its bottles.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_index_that_is_lost_is_not_made_up_for_by_another_one() {
+    let fixture = fixture().await;
+    let index = "v2/homebrew/core/tool/manifests/1.0";
+    let bytes = fixture.object(index).await.unwrap();
+    fixture.overwrite("v2/homebrew/core/tool/manifests/0.9", &bytes).await;
+    fixture.remove(index).await;
+    fixture.remove(manifest::KEY).await;
+    let rebuilt = fixture.verifier(Depth::Bytes).rebuild().await.unwrap();
+    let x86_64_linux = Scope::Client("x86_64_linux".parse().unwrap());
+    assert!(rebuilt.held.bottles > 0 && !rebuilt.published.contains(&x86_64_linux), "{rebuilt:#?}");
+    fixture.sync().await;
+    assert_eq!(fixture.object(index).await, Some(bytes));
+    assert!(fixture.manifest().await.publication.published.contains_key(&x86_64_linux));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

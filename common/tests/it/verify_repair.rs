@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use common::manifest::State;
 use common::message::{Lane, Message};
 use common::publication::Scope;
 use common::receipt::{Outcome, Receipt, What};
@@ -239,6 +240,19 @@ async fn what_a_repair_can_not_do_is_said() {
     let finding = report.findings.iter().find(|finding| finding.kind == Kind::NotHeld).unwrap();
     assert_eq!(finding.repair, Some(Repair::Ordered));
     assert!(finding.scopes.contains(&Scope::AllClients));
+
+    // One that is on its way is told of, and nothing is asked for.
+    let fixture = published().await;
+    fixture
+        .change_manifest(|manifest| {
+            let bottles = &mut manifest.images.values_mut().next().unwrap().bottles;
+            bottles.get_mut(&digest).unwrap().state = State::Queued;
+        })
+        .await;
+    let report = fixture.repair(Depth::Sizes).await;
+    let finding = report.findings.iter().find(|finding| finding.kind == Kind::NotHeld).unwrap();
+    assert!(matches!(&finding.repair, Some(Repair::Nothing { why }) if why.contains("on its way")));
+    assert!(fixture.receipts().await.is_empty() && fixture.queued(Lane::Small).await == 0);
 
     // A mirror behind an air gap fetches nothing: its loss is reported, for a bundle.
     let fixture = mirrored(tool()).await;
