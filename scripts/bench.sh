@@ -26,7 +26,7 @@ done
 command -v python3 >/dev/null || { echo "bench.sh: it takes python3 to measure processes" >&2; exit 1; }
 
 cd "$(dirname "$0")/.."
-cargo build --release --quiet -p cli -p testbed
+cargo build --release --locked --quiet -p cli -p testbed
 target=${CARGO_TARGET_DIR:-target}/release
 work=${keep:-$(mktemp -d)}
 mkdir -p "$work"

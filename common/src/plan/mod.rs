@@ -153,17 +153,20 @@ impl Planner {
         for Skipped { name, why } in catalogue.skipped() {
             tracing::warn!(formula = name, why, "skipped: it can't be read from the catalogue");
         }
-        let listed = Listed::of(&catalogue, roots);
+        let listed = (mode == Mode::Queue).then(|| Listed::of(&catalogue, roots));
         let mut manifest = manifest;
         let mut gone = Gone::default();
-        if mode == Mode::Queue {
-            gone = retire::look_for_gone(&*self.store, &manifest, &listed, &self.selection).await?;
+        if let Some(listed) = &listed {
+            gone = retire::look_for_gone(&*self.store, &manifest, listed, &self.selection).await?;
             gone.apply(&mut manifest);
         }
 
         let selected = self.selection.apply(&catalogue);
         let clients = selected.clients.clone();
-        let mut needs = needs::of(&catalogue, &selected, self.selection.file().layout);
+        let mut needs = match mode {
+            Mode::Queue => needs::of(&catalogue, &selected, self.selection.file().layout),
+            Mode::DryRun { .. } => Vec::new(),
+        };
         let (work, mut report) = diff::diff(&catalogue, selected, &manifest, started_at);
         report.unread_taps = unread;
         if let Mode::DryRun { sizes: false } = mode {
@@ -180,7 +183,7 @@ impl Planner {
         let span = tracing::error_span!("plan", run.id = %run);
         let left =
             self.go_through(&catalogue, work, &run, writer.as_mut(), &mut report).instrument(span).await?;
-        let Some(writer) = writer else { return Ok(report) };
+        let Some((writer, listed)) = writer.zip(listed) else { return Ok(report) };
         needs::leave_out(&mut needs, &left);
         report.api.trouble = trouble;
         let mut ending = Ending { planned: None, staged: None, listed };
