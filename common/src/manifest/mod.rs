@@ -110,18 +110,35 @@ pub struct Image {
 pub struct IndexRecord {
     /// The sha256 of the newest one that was read.
     pub sha256: Digest,
+    /// The bottles that that one names, in order: upstream changes what is under a tag,
+    /// so that a held bottle may be named no more, or not yet. None where an earlier
+    /// version took no note of it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub names: Vec<Digest>,
     /// Where it waits; `None` once it is in place.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub staged: Option<ObjectKey>,
     /// The bottles that it waits for.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub awaits: Vec<Digest>,
+    /// The one that clients read while this one waits.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub in_place: Option<InPlace>,
     /// When it was put in place, as [`Manifest::folded_at`] counts.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub added_at: Option<Timestamp>,
     /// The sha256 of its copy beside the flat names, where there is one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub flat: Option<Digest>,
+}
+
+/// An image index that clients read while another one waits to replace it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct InPlace {
+    /// Its sha256.
+    pub sha256: Digest,
+    /// The bottles that it names, in order.
+    pub names: Vec<Digest>,
 }
 
 /// What is known of one bottle.
@@ -188,6 +205,22 @@ pub struct Tally {
     pub dead: Count,
     /// The same by reason.
     pub reasons: ByReason,
+}
+
+impl IndexRecord {
+    /// Whether it names a bottle; `None` if nobody knows.
+    pub fn names(&self, digest: &Digest) -> Option<bool> {
+        (!self.names.is_empty()).then(|| self.names.binary_search(digest).is_ok())
+    }
+
+    /// The one that clients read, where it is known what that names.
+    pub fn in_place(&self) -> Option<InPlace> {
+        match &self.staged {
+            None if self.names.is_empty() => None,
+            None => Some(InPlace { sha256: self.sha256, names: self.names.clone() }),
+            Some(_) => self.in_place.clone(),
+        }
+    }
 }
 
 impl Image {

@@ -104,9 +104,10 @@ impl Planner {
         }
     }
 
-    /// Whether the bytes of a file that was staged are there still.
+    /// Whether the bytes of a file that was staged are there still, as many as they were.
     async fn is_there(&self, file: &ApiFile) -> Result<bool, ApiError> {
-        Ok(self.store.head(&file_key(&file.sha256)?).await?.is_some())
+        let meta = self.store.head(&file_key(&file.sha256)?).await?;
+        Ok(meta.is_some_and(|meta| meta.size == file.size))
     }
 
     async fn ask(&self, path: &ApiPath, known: Option<&Validators>) -> Result<ApiAnswer, ApiError> {

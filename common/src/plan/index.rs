@@ -52,14 +52,20 @@ pub(super) async fn draft<'a>(planner: &Planner, catalogue: &'a Catalogue, work:
             return drafted;
         }
     };
+    // Catalogue and registry are published one after the other; in between the index
+    // may lack a bottle, and the next plan finds it.
+    let lacks = |digest: &Digest| {
+        (!index.names(digest)).then(|| {
+            problem(format!(
+                "the image index {}:{} does not name {digest}, which the catalogue does",
+                formula.image, formula.image_tag
+            ))
+        })
+    };
+    drafted.problems.extend(work.unnamed.iter().filter_map(&lacks));
     for bottle in work.bottles {
-        // Catalogue and registry are published one after the other; in between
-        // the index may lack a bottle, and the next plan finds it.
-        if !index.names(&bottle.digest) {
-            drafted.problems.push(problem(format!(
-                "the image index {}:{} does not name {} ({:?}), which the catalogue does",
-                formula.image, formula.image_tag, bottle.digest, bottle.tags
-            )));
+        if let Some(problem) = lacks(&bottle.digest) {
+            drafted.problems.push(problem);
             continue;
         }
         match size(planner, formula, &index, &bottle.digest).await {

@@ -185,10 +185,13 @@ impl Planner {
             self.go_through(&catalogue, work, &run, writer.as_mut(), &mut report).instrument(span).await?;
         let Some((writer, listed)) = writer.zip(listed) else { return Ok(report) };
         needs::leave_out(&mut needs, &left);
-        report.api.trouble = trouble;
+        // Clients would be told of all there is, and find nothing.
+        report.api.trouble = trouble.or_else(|| {
+            (report.selected == 0).then(|| "the selection asks for no bottle".to_owned())
+        });
         let mut ending = Ending { planned: None, staged: None, listed };
         if report.complete {
-            if let Some(files) = files {
+            if let Some(files) = files.filter(|_| report.api.trouble.is_none()) {
                 ending.staged = self
                     .stage_set(files, clients, needs, newest.as_ref(), &publication, &mut report.api)
                     .await?;

@@ -105,6 +105,15 @@ impl Batch {
         for index in &self.indexes {
             let image = manifest.images.entry(index.image.clone());
             let image = image.or_insert_with(|| Image::new(&index.formula, &index.origin));
+            let names: Vec<Digest> = index.draft.index.digests().copied().collect();
+            // The one in place is it already.
+            if let Some(known) = image.indexes.get_mut(&index.tag)
+                && known.sha256 == index.draft.sha256
+                && known.staged.is_none()
+            {
+                known.names = names;
+                continue;
+            }
             // Those too that are on their way by an earlier run's message, or
             // were given up on.
             let mut awaits = index.awaits.clone();
@@ -113,14 +122,18 @@ impl Batch {
             }));
             awaits.sort_unstable();
             awaits.dedup();
+            let known = image.indexes.get(&index.tag);
+            let (in_place, flat) = (known.and_then(IndexRecord::in_place), known.and_then(|known| known.flat));
             image.indexes.insert(
                 index.tag.clone(),
                 IndexRecord {
                     sha256: index.draft.sha256,
+                    names,
                     staged: index.staged.clone(),
                     awaits,
+                    in_place,
                     added_at: None,
-                    flat: None,
+                    flat,
                 },
             );
         }

@@ -54,6 +54,11 @@ impl Waiting {
         self.queued + given_up == 0
     }
 
+    /// Whether all that could come is there, and something was given up on.
+    pub(crate) fn is_stuck(&self) -> bool {
+        self.queued + self.unnamed == 0 && self.dead + self.unplanned > 0
+    }
+
     /// Whether nothing is waited for.
     pub(crate) fn is_over(&self, despite_dead: bool) -> bool {
         self.unnamed == 0 && self.has_all(despite_dead)

@@ -122,6 +122,17 @@ impl Set {
         self.files.iter().filter(move |(path, _)| path.scope() == *scope)
     }
 
+    /// Whether who reads the files of a scope is told of a bottle that the set needs.
+    pub fn tells(&self, scope: &Scope, bottle: &NeededBottle) -> bool {
+        match scope {
+            Scope::AllClients => true,
+            Scope::NoBottles => false,
+            Scope::Client(tag) => {
+                bottle.clients.iter().any(|client| self.clients.get(usize::from(*client)) == Some(tag))
+            }
+        }
+    }
+
     /// Reads the set of a run; `None` if there is none.
     pub async fn load(store: &dyn Store, run: &RunId) -> Result<Option<Self>, SetError> {
         let key = set_key(run)?;

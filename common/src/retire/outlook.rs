@@ -179,15 +179,7 @@ async fn named(store: &dyn Store, manifest: &Manifest) -> Result<HashSet<(ImageP
         // A client that has no file reads nothing of it.
         let scopes: Vec<&Scope> =
             scopes.into_iter().filter(|scope| set.files_of(scope).next().is_some()).collect();
-        let is_named = |bottle: &NeededBottle| {
-            scopes.iter().any(|scope| match scope {
-                Scope::AllClients => true,
-                Scope::NoBottles => false,
-                Scope::Client(tag) => {
-                    bottle.clients.iter().any(|client| set.clients.get(usize::from(*client)) == Some(tag))
-                }
-            })
-        };
+        let is_named = |bottle: &NeededBottle| scopes.iter().any(|scope| set.tells(scope, bottle));
         for need in &set.needs {
             let bottles = need.bottles.iter().filter(|bottle| is_named(bottle));
             named.extend(bottles.map(|bottle| (need.image.clone(), bottle.digest)));

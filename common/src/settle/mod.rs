@@ -4,6 +4,7 @@
 //! them, an image index may be put in place twice, and a run's outcome is
 //! counted from the manifest each time.
 
+mod contested;
 mod flat;
 mod orders;
 mod place;

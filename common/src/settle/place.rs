@@ -9,6 +9,9 @@ use crate::manifest::{Image, IndexRecord, Manifest, State};
 use crate::registry::ImageIndex;
 use crate::store::{Condition, Store, StoreError};
 
+use super::SettleError;
+use super::contested::Contested;
+
 /// An index whose bottles are all accounted for.
 struct Ready<'a> {
     path: &'a ImagePath,
@@ -16,6 +19,8 @@ struct Ready<'a> {
     tag: &'a ImageTag,
     index: &'a IndexRecord,
     staged: &'a ObjectKey,
+    /// Whether clients are told along with it of what it brings.
+    is_allowed: bool,
 }
 
 /// An index that was looked at, and what became of it.
@@ -43,13 +48,14 @@ pub(super) async fn place(
     store: &dyn Store,
     manifest: &mut Manifest,
     at: Timestamp,
-) -> Result<Vec<ObjectKey>, StoreError> {
+) -> Result<Vec<ObjectKey>, SettleError> {
+    let contested = Contested::look(store, manifest).await?;
     // Boxed, and not mapped as they are polled: the compiler can't show of such
     // a closure that its futures may move between threads.
     let placements: Vec<_> = manifest
         .images
         .iter()
-        .flat_map(|(path, image)| ready(path, image))
+        .flat_map(|(path, image)| ready(path, image, &contested))
         .map(|ready| place_one(store, ready).boxed())
         .collect();
     let fates: Vec<Placement> = stream::iter(placements).buffer_unordered(AT_ONCE).try_collect().await?;
@@ -65,7 +71,7 @@ pub(super) async fn place(
             }
             Fate::Placed => {
                 if let Some(index) = image.indexes.get_mut(&tag) {
-                    index.staged = None;
+                    (index.staged, index.in_place) = (None, None);
                     index.added_at = Some(at);
                     index.awaits.clear();
                 }
@@ -76,30 +82,42 @@ pub(super) async fn place(
     Ok(done)
 }
 
-fn ready<'a>(path: &'a ImagePath, image: &'a Image) -> impl Iterator<Item = Ready<'a>> {
+fn ready<'a>(
+    path: &'a ImagePath,
+    image: &'a Image,
+    contested: &'a Contested,
+) -> impl Iterator<Item = Ready<'a>> {
     image.indexes.iter().filter_map(move |(tag, index)| {
-        let staged = index.staged.as_ref().filter(|_| is_settled(image, index))?;
-        Some(Ready { path, image, tag, index, staged })
+        let staged = index.staged.as_ref().filter(|_| is_ready(image, index))?;
+        let is_allowed = contested.allows(path, tag);
+        (!contested.withholds(path, tag)).then_some(Ready { path, image, tag, index, staged, is_allowed })
     })
 }
 
 async fn place_one(store: &dyn Store, ready: Ready<'_>) -> Result<Placement, StoreError> {
     let key = ObjectKey::index(ready.path, ready.tag);
     let fate = match store.get(ready.staged).await? {
-        None => {
-            tracing::error!(object.key = %ready.staged, "a staged image index is gone: the next plan reads it again");
+        Some(object) if Digest::of(&object.body) == ready.index.sha256 => {
+            if may_replace(store, &key, &object.body, &ready).await? {
+                store.put(&key, object.body.into(), Condition::Always).await?;
+                Fate::Placed
+            } else {
+                tracing::debug!(object.key = %key, "waits: the index in place names held bottles that the new one doesn't");
+                Fate::Waits
+            }
+        }
+        gone_or_damaged => {
+            let what = if gone_or_damaged.is_some() { "damaged" } else { "gone" };
+            tracing::error!(object.key = %ready.staged, "a staged image index is {what}: the next plan reads it again");
             Fate::Gone
-        }
-        Some(object) if may_replace(store, &key, &object.body, ready.image, ready.index).await? => {
-            store.put(&key, object.body.into(), Condition::Always).await?;
-            Fate::Placed
-        }
-        Some(_) => {
-            tracing::debug!(object.key = %key, "waits: the index in place names held bottles that the new one doesn't");
-            Fate::Waits
         }
     };
     Ok(Placement { path: ready.path.clone(), tag: ready.tag.clone(), staged: ready.staged.clone(), fate })
+}
+
+/// Whether an index waits, and each awaited bottle is held or given up on.
+pub(super) fn is_ready(image: &Image, index: &IndexRecord) -> bool {
+    index.staged.is_some() && is_settled(image, index)
 }
 
 /// Whether each awaited bottle is held or given up on.
@@ -118,12 +136,12 @@ async fn may_replace(
     store: &dyn Store,
     key: &ObjectKey,
     new: &Bytes,
-    image: &Image,
-    index: &IndexRecord,
+    ready: &Ready<'_>,
 ) -> Result<bool, StoreError> {
+    let Ready { image, index, is_allowed, .. } = *ready;
     let is_held =
         |digest: &Digest| image.bottles.get(digest).is_some_and(|record| record.state == State::Held);
-    if index.awaits.iter().all(is_held) {
+    if is_allowed || index.awaits.iter().all(is_held) {
         return Ok(true);
     }
     if !index.awaits.iter().any(is_held) && !names_any_held(new, &is_held) {

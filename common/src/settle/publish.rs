@@ -2,15 +2,16 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
+use bytes::Bytes;
 use jiff::Timestamp;
 
-use crate::bottle::BottleTag;
+use crate::bottle::{BottleTag, Digest};
 use crate::manifest::Manifest;
 use crate::publication::{
     ApiFile, ApiPath, PublishReport, Published, Scope, Set, SetError, Staged, Waiting, file_key,
 };
 use crate::run::RunId;
-use crate::store::{Body, Condition, Store, StoreError};
+use crate::store::{Body, Condition, Object, Store, StoreError};
 
 use super::waits::{look, of_waiting};
 use super::{SettleError, flat};
@@ -72,18 +73,19 @@ pub(super) async fn republish(
 ) -> Result<(), SettleError> {
     let mut by_run: BTreeMap<_, Vec<_>> = BTreeMap::new();
     for path in paths {
-        if let Some(published) = manifest.publication.published.get(&path.scope()) {
-            by_run.entry(published.run.clone()).or_default().push(path);
+        // Whatever becomes of it, what is in place is not what it was.
+        manifest.publication.files.remove(path);
+        match manifest.publication.published.get(&path.scope()) {
+            Some(published) => by_run.entry(published.run.clone()).or_default().push(path),
+            // Nobody knows what it should be: the next plan stages it.
+            None => manifest.undo_plan(),
         }
     }
     for (run, paths) in by_run {
         let Some(set) = load_if_whole(store, &run).await? else { continue };
         for path in paths {
             let Some(file) = set.files.get(path) else { continue };
-            manifest.publication.files.remove(path);
-            if store.head(&file_key(&file.sha256)?).await?.is_some() {
-                put(store, manifest, path, file).await?;
-            } else {
+            if !put(store, manifest, path, file).await? {
                 tracing::error!(file = %path, set = %run, "a staged API file is gone: the next plan stages it anew");
                 manifest.undo_plan();
             }
@@ -110,12 +112,30 @@ pub(super) async fn roll_back(
     let mut done = Vec::new();
     for scope in scopes {
         let Some(previous) = manifest.publication.previous.get(&scope).cloned() else { continue };
+        // It is back already: what it read before is what was taken back.
+        let reads = manifest.publication.published.get(&scope);
+        if reads.is_some_and(|now| now.run < previous.run) {
+            continue;
+        }
         let Some(set) = load_if_whole(store, &previous.run).await? else { continue };
+        if !is_named(manifest, &set, &scope) {
+            tracing::error!(%scope, set = %set.run, "not rolled back: image indexes in place name bottles no more that clients would be told of");
+            continue;
+        }
         if write(store, manifest, &set, &scope, at).await? {
             done.push(scope);
         }
     }
     Ok(done)
+}
+
+/// Whether who reads a scope would find the bottles of a set in the image indexes.
+fn is_named(manifest: &Manifest, set: &Set, scope: &Scope) -> bool {
+    look(manifest, set).iter().all(|one| match scope {
+        Scope::Client(client) if one.client != *client => true,
+        Scope::NoBottles => true,
+        Scope::Client(_) | Scope::AllClients => one.unnamed == 0,
+    })
 }
 
 /// A set that was published, unless it is gone or damaged: an order that needs it can't
@@ -180,7 +200,7 @@ async fn write(
     at: Timestamp,
 ) -> Result<bool, SettleError> {
     for (path, file) in set.files_of(scope) {
-        if store.head(&file_key(&file.sha256)?).await?.is_none() {
+        if whole(store, file).await?.is_none() {
             tracing::error!(file = %path, set = %set.run, "a staged API file is gone: the next plan stages it anew");
             manifest.publication.staged.retain(|staged| staged.run != set.run);
             manifest.undo_plan();
@@ -190,7 +210,9 @@ async fn write(
     let files = &manifest.publication.files;
     let is_news = set.files_of(scope).any(|(path, file)| files.get(path) != Some(&file.sha256));
     for (path, file) in set.files_of(scope) {
-        put(store, manifest, path, file).await?;
+        if !put(store, manifest, path, file).await? {
+            return Ok(false);
+        }
     }
     let publication = &mut manifest.publication;
     let now = Published { run: set.run.clone(), at };
@@ -204,23 +226,37 @@ async fn write(
     Ok(true)
 }
 
-/// Writes a file, unless it is there: S3 tells a file's age by its last write.
+/// A file as it was staged, to the byte. One that is damaged is removed, so that no plan
+/// takes it for what upstream still has.
+async fn whole(store: &dyn Store, file: &ApiFile) -> Result<Option<Bytes>, StoreError> {
+    let key = file_key(&file.sha256)?;
+    let Some(Object { body, .. }) = store.get(&key).await? else { return Ok(None) };
+    if Digest::of(&body) == file.sha256 {
+        return Ok(Some(body));
+    }
+    tracing::error!(object.key = %key, "a staged API file is damaged: removing it");
+    store.delete(&[key]).await?;
+    Ok(None)
+}
+
+/// Writes a file, unless it is there: S3 tells a file's age by its last write. `false` if
+/// there is none to write.
 async fn put(
     store: &dyn Store,
     manifest: &mut Manifest,
     path: &ApiPath,
     file: &ApiFile,
-) -> Result<(), SettleError> {
+) -> Result<bool, StoreError> {
     if manifest.publication.files.get(path) == Some(&file.sha256) {
-        return Ok(());
+        return Ok(true);
     }
-    let Some(object) = store.get(&file_key(&file.sha256)?).await? else { return Ok(()) };
+    let Some(bytes) = whole(store, file).await? else { return Ok(false) };
     let body = match file.modified {
-        Some(modified) => Body::Dated(object.body, modified),
-        None => object.body.into(),
+        Some(modified) => Body::Dated(bytes, modified),
+        None => bytes.into(),
     };
     let key = path.key().map_err(StoreError::from)?;
     store.put(&key, body, Condition::Always).await?;
     manifest.publication.files.insert(path.clone(), file.sha256);
-    Ok(())
+    Ok(true)
 }

@@ -93,8 +93,9 @@ impl Verifier {
                 None => None,
             };
             let sha256 = Digest::of(index.bytes());
-            records
-                .insert(tag, IndexRecord { sha256, staged: None, awaits: Vec::new(), added_at: None, flat });
+            let names = index.digests().copied().collect();
+            let (staged, awaits, in_place, added_at) = Default::default();
+            records.insert(tag, IndexRecord { sha256, names, staged, awaits, in_place, added_at, flat });
         }
         let named_by = naming::formula(&path, title.as_deref()).ok().zip(naming::origin(&path).ok());
         let Some((formula, origin)) = named_by else {

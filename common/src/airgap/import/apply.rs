@@ -161,8 +161,10 @@ impl Change {
             });
             let record = IndexRecord {
                 sha256: index.sha256,
+                names: index.names.clone(),
                 staged: Some(index.staged.clone()),
                 awaits: awaits.copied().collect(),
+                in_place: known.and_then(IndexRecord::in_place),
                 added_at: None,
                 flat: known.and_then(|known| known.flat),
             };
