@@ -186,9 +186,8 @@ impl Planner {
         let Some((writer, listed)) = writer.zip(listed) else { return Ok(report) };
         needs::leave_out(&mut needs, &left);
         // Clients would be told of all there is, and find nothing.
-        report.api.trouble = trouble.or_else(|| {
-            (report.selected == 0).then(|| "the selection asks for no bottle".to_owned())
-        });
+        report.api.trouble =
+            trouble.or_else(|| (report.selected == 0).then(|| "the selection asks for no bottle".to_owned()));
         let mut ending = Ending { planned: None, staged: None, listed };
         if report.complete {
             if let Some(files) = files.filter(|_| report.api.trouble.is_none()) {

@@ -123,7 +123,8 @@ impl Batch {
             awaits.sort_unstable();
             awaits.dedup();
             let known = image.indexes.get(&index.tag);
-            let (in_place, flat) = (known.and_then(IndexRecord::in_place), known.and_then(|known| known.flat));
+            let (in_place, flat) =
+                (known.and_then(IndexRecord::in_place), known.and_then(|known| known.flat));
             image.indexes.insert(
                 index.tag.clone(),
                 IndexRecord {

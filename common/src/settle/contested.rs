@@ -114,7 +114,13 @@ fn settle_on(
 ) {
     loop {
         let waiting = waits::look_as_if(manifest, set, |path, tag| {
-            allowed.contains(&(path.clone(), tag.clone()))
+            let name = (path.clone(), tag.clone());
+            let image = manifest.images.get(path);
+            let is_ready = image.is_some_and(|image| {
+                image.indexes.get(tag).is_some_and(|index| place::is_ready(image, index))
+            });
+            // What nobody has a say in is put in place along with them.
+            is_ready && (allowed.contains(&name) || !readers.contains_key(&name))
         });
         let before = allowed.len();
         allowed.retain(|name| {

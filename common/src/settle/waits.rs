@@ -89,9 +89,7 @@ fn missing(
 /// Whether the index that clients read names a bottle, and has its flat copy.
 fn is_in_place(index: &IndexRecord, digest: &Digest, has_flat: bool) -> bool {
     match (&index.staged, &index.in_place) {
-        (None, _) => {
-            index.names(digest) != Some(false) && (!has_flat || index.flat == Some(index.sha256))
-        }
+        (None, _) => index.names(digest) != Some(false) && (!has_flat || index.flat == Some(index.sha256)),
         (Some(_), Some(one)) => {
             one.names.binary_search(digest).is_ok() && (!has_flat || index.flat == Some(one.sha256))
         }

@@ -29,6 +29,8 @@ mod flaky;
 mod hashes;
 #[path = "../it/layouts.rs"]
 mod layouts;
+#[path = "../it/replaced.rs"]
+mod replaced;
 #[path = "../it/retirement.rs"]
 mod retirement;
 #[path = "../it/settling.rs"]

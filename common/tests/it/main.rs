@@ -25,6 +25,7 @@ mod mending;
 mod publishing;
 mod readme;
 mod real_catalogue;
+mod replaced;
 mod retirement;
 mod settling;
 mod terraform;
