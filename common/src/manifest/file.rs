@@ -62,6 +62,9 @@ struct Header {
     undone: u64,
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     obeyed: BTreeSet<ObjectKey>,
+    /// Whether indexes say what they name: earlier versions took no note of it.
+    #[serde(default)]
+    names: bool,
 }
 
 // Field by field: a flattened `Image` would be read twice.
@@ -139,6 +142,7 @@ pub fn encode(manifest: &Manifest) -> Result<Vec<u8>, ManifestError> {
         folded_at: manifest.folded_at,
         undone: manifest.undone,
         obeyed: manifest.obeyed.clone(),
+        names: true,
     };
     let write = || -> std::io::Result<Vec<u8>> {
         let mut encoder = zstd::Encoder::new(Vec::new(), LEVEL)?;
@@ -183,7 +187,8 @@ pub fn decode(bytes: &[u8]) -> Result<Manifest, ManifestError> {
         return Err(ManifestError::UnknownFormat(header.format));
     }
     let mut manifest = Manifest {
-        planned: header.planned,
+        // The next plan goes through all, and reads what it has to know.
+        planned: header.planned.filter(|_| header.names),
         runs: header.runs,
         publication: header.publication,
         folded_at: header.folded_at,

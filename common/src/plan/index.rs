@@ -52,6 +52,11 @@ pub(super) async fn draft<'a>(planner: &Planner, catalogue: &'a Catalogue, work:
             return drafted;
         }
     };
+    if index.digests().next().is_none() {
+        let why = format!("the image index {}:{} names no bottle", formula.image, formula.image_tag);
+        drafted.problems.push(problem(why));
+        return drafted;
+    }
     // Catalogue and registry are published one after the other; in between the index
     // may lack a bottle, and the next plan finds it.
     let lacks = |digest: &Digest| {

@@ -113,9 +113,6 @@ impl Planner {
             planned.url == self.catalogue_url().as_str() && planned.selection == self.selection.fingerprint();
         let now = self.clock.now();
         let mut records = manifest.images.values().flat_map(|image| image.bottles.values());
-        let mut indexes = manifest.images.values().flat_map(|image| image.indexes.values());
-        let is_known = records.all(|record| record.is_accounted_for(now))
-            && indexes.all(|index| !index.names.is_empty());
-        (same && is_known).then_some(planned)
+        (same && records.all(|record| record.is_accounted_for(now))).then_some(planned)
     }
 }

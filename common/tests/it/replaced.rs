@@ -2,7 +2,6 @@
 //! the same one, and the indexes and API files that name them.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use common::bottle::{Digest, ObjectKey};
 use common::message::Lane;
@@ -263,23 +262,25 @@ async fn a_selection_that_asks_for_nothing_publishes_nothing() {
 async fn indexes_of_which_nobody_knows_what_they_name_are_read_again() {
     let fixture = fixture(vec![tool(1, 2)]).await;
     fixture.sync().await;
-    let forget = |manifest: &mut common::manifest::Manifest| {
-        let indexes = manifest.images.values_mut().flat_map(|image| image.indexes.values_mut());
-        indexes.for_each(|index| index.names.clear());
-    };
-    fixture.change_manifest(forget).await;
-    let version = fixture.store.head(&INDEX.parse().unwrap()).await.unwrap();
-    let (plan, ..) = fixture.sync().await;
-    assert!(!plan.unchanged && plan.problems.is_empty());
-    assert!(fixture.plan().await.unchanged);
-    // The same one is not written again.
-    assert_eq!(fixture.store.head(&INDEX.parse().unwrap()).await.unwrap(), version);
-    let seen = AtomicBool::new(false);
     fixture
         .change_manifest(|manifest| {
-            let image = &manifest.images[&"v2/homebrew/core/tool".parse().unwrap()];
-            seen.store(image.indexes.values().all(|index| index.names.len() == 2), Ordering::Relaxed);
+            let indexes = manifest.images.values_mut().flat_map(|image| image.indexes.values_mut());
+            indexes.for_each(|index| index.names.clear());
         })
         .await;
-    assert!(seen.load(Ordering::Relaxed));
+    let written = fixture.object(common::manifest::KEY).await.unwrap();
+    let text = String::from_utf8(zstd::decode_all(&*written).unwrap()).unwrap();
+    assert!(text.contains(r#""names":true"#));
+    let earlier = text.replacen(r#","names":true"#, "", 1);
+    fixture.overwrite(common::manifest::KEY, &zstd::encode_all(earlier.as_bytes(), 1).unwrap()).await;
+    let before = fixture.store.head(&INDEX.parse().unwrap()).await.unwrap();
+    let (plan, ..) = fixture.sync().await;
+    assert!(!plan.unchanged && plan.problems.is_empty());
+    let manifest = fixture.manifest().await;
+    assert_eq!(manifest.images.values().map(|image| image.indexes.len()).sum::<usize>(), 1);
+    let mut indexes = manifest.images.values().flat_map(|image| image.indexes.values());
+    assert!(indexes.all(|index| index.names.len() == 2));
+    assert!(fixture.plan().await.unchanged);
+    // The same one is not written again.
+    assert_eq!(fixture.store.head(&INDEX.parse().unwrap()).await.unwrap(), before);
 }
