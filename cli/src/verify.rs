@@ -30,6 +30,7 @@ pub(crate) async fn run(options: VerifyOptions) -> anyhow::Result<Exit> {
         concurrency: usize::from(options.concurrency),
         page: PAGE,
         is_fed_by_plans: Imports::load(&*target.pipeline.store).await?.is_none(),
+        expire_after: target.expire_after.0,
     };
     if options.rebuild_manifest {
         return rebuild(&target, settings, options.json).await;
@@ -66,7 +67,7 @@ async fn rebuild(target: &Target, settings: VerifySettings, json: bool) -> anyho
     if json {
         output::json(&rebuilt)?;
     } else {
-        describe_rebuilt(&rebuilt, target);
+        describe_rebuilt(&rebuilt, target, settings.is_fed_by_plans);
     }
     let is_whole = !rebuilt.left_out.iter().any(|finding| finding.wrong);
     Ok(if is_whole { Exit::Done } else { Exit::Attention })
@@ -127,8 +128,10 @@ fn describe(report: &Report, target: &Target, is_fed_by_plans: bool) {
             }
         }
         None if report.is_repairable() => {
+            // Without it the repair would not look at the bytes, and find nothing.
+            let deep = if report.is_found_by_bytes() { "--deep " } else { "" };
             line(format_args!(
-                "The mirror is not sound. Repair it: bottles verify --repair {}",
+                "The mirror is not sound. Repair it: bottles verify {deep}--repair {}",
                 target.named
             ));
         }
@@ -239,6 +242,8 @@ fn kind(kind: Kind) -> &'static str {
         Kind::NotHeld => "Published and not held",
         Kind::GivenUp => "Repair given up on",
         Kind::StagedGone => "Gone while it waited",
+        Kind::StagedDamaged => "Damaged while it waited",
+        Kind::OfNoSet => "Of no set",
         Kind::Queued => "Being repaired",
         Kind::Expired => "Expired",
         Kind::Unfinished => "Being written",
@@ -258,7 +263,7 @@ fn subject(subject: Subject) -> &'static str {
     }
 }
 
-fn describe_rebuilt(rebuilt: &Rebuilt, target: &Target) {
+fn describe_rebuilt(rebuilt: &Rebuilt, target: &Target, is_fed_by_plans: bool) {
     match &rebuilt.was {
         Was::Absent => line("The manifest was not there."),
         Was::Damaged { why } => line(format_args!("The manifest was damaged: {why}")),
@@ -296,9 +301,16 @@ fn describe_rebuilt(rebuilt: &Rebuilt, target: &Target) {
     describe_findings(&rebuilt.left_out);
     line("");
     if let Some(repaired) = &rebuilt.repair {
-        line(format_args!("Queued       {} to be fetched again", amount(repaired.total())));
+        if repaired.total().bottles > 0 {
+            line(format_args!("Queued       {} to be fetched again", amount(repaired.total())));
+        }
+        if repaired.reported > 0 {
+            line(format_args!("Reported     {} as lost", counted(repaired.reported, "bottle")));
+        }
     }
-    if target.is_deployed {
+    if !is_fed_by_plans {
+        line(format_args!("What is still missing a plan can't fetch. {}", suggestion(target, false)));
+    } else if target.is_deployed {
         line(format_args!("What is still missing is planned by: bottles run {}", target.named));
     } else {
         line(format_args!("What is still missing is fetched by: bottles sync {}", target.named));

@@ -279,6 +279,17 @@ fn what_verify_finds_behind_the_gap_is_brought_by_the_bundle() {
     let status = gap.run(&["status", "--json", "--to", "behind"]).expect(0).json();
     assert_eq!(number(&status, "/queued/bottles"), 0, "{status}");
     gap.assert_equal();
+
+    let bottle =
+        files(&gap.behind().join("v2")).into_iter().find(|(key, _)| key.contains("/blobs/")).unwrap();
+    fs::write(bottle.1, vec![b'x'; 2_000]).unwrap();
+    fs::remove_file(gap.behind().join("_sync/manifest.jsonl.zst")).unwrap();
+    let rebuilt = gap.run(&["verify", "--rebuild-manifest", "--deep", "--to", "behind"]).expect(3).stdout;
+    assert!(rebuilt.contains("Reported     1 bottle as lost"), "{rebuilt}");
+    assert!(rebuilt.contains("bottles import --again BUNDLE --to behind"), "{rebuilt}");
+    assert!(!rebuilt.contains("Queued") && !rebuilt.contains("bottles sync"), "{rebuilt}");
+    gap.run(&["import", "0.tar.zst", "--again", "--to", "behind"]).expect(0);
+    gap.run(&["verify", "--deep", "--to", "behind"]).expect(0);
 }
 
 #[test]

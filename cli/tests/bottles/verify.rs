@@ -86,7 +86,12 @@ fn what_is_wrong_is_said_repaired_and_fetched_by_the_next_sync() {
     assert!(said.contains("Missing: 1 bottle: clients can't install it"), "{said}");
     assert!(said.contains("wget") && said.contains("arm64_tahoe"), "{said}");
     assert!(said.contains("Wrong checksum: 1 bottle"), "{said}");
-    assert!(said.contains("bottles verify --repair --to"), "{said}");
+    // Without --deep it would find the one that is missing, and no other.
+    assert!(said.contains("bottles verify --deep --repair --to"), "{said}");
+    let sample = mirror.verify(3, &["--sample", "100%"]).stdout;
+    assert!(sample.contains("bottles verify --deep --repair --to"), "{sample}");
+    let by_size = mirror.verify(3, &[]).stdout;
+    assert!(by_size.contains("bottles verify --repair --to"), "{by_size}");
 
     let repaired = mirror.verify(3, &["--deep", "--repair"]).stdout;
     assert!(repaired.contains("[queued, small]") && repaired.contains("2 bottles"), "{repaired}");
@@ -181,7 +186,12 @@ fn a_lost_or_damaged_manifest_is_rebuilt() {
     let kept = mirror.path(text(&rebuilt, "/kept"));
     assert_eq!(fs::read_to_string(kept).unwrap(), "no manifest");
     fs::remove_dir_all(mirror.path("_sync")).unwrap();
-    mirror.verify(0, &["--rebuild-manifest"]);
+    // Nobody knows then whether clients can install what the API files name.
+    for args in [&["--rebuild-manifest"][..], &["--deep"]] {
+        let said = mirror.verify(3, args).stdout;
+        assert!(said.contains("Of no set:") && said.contains("formula.jws.json"), "{said}");
+    }
+    mirror.sync(0, &[]);
     mirror.verify(0, &["--deep"]);
 }
 

@@ -104,10 +104,15 @@ impl Planner {
         }
     }
 
-    /// Whether the bytes of a file that was staged are there still, as many as they were.
+    /// Whether the bytes of a file that was staged are there still: by the store's own
+    /// checksum, or by reading them.
     async fn is_there(&self, file: &ApiFile) -> Result<bool, ApiError> {
-        let meta = self.store.head(&file_key(&file.sha256)?).await?;
-        Ok(meta.is_some_and(|meta| meta.size == file.size))
+        let key = file_key(&file.sha256)?;
+        let Some(meta) = self.store.head(&key).await? else { return Ok(false) };
+        if let Some(sha256) = meta.sha256 {
+            return Ok(sha256 == file.sha256);
+        }
+        Ok(self.store.get(&key).await?.is_some_and(|object| Digest::of(&object.body) == file.sha256))
     }
 
     async fn ask(&self, path: &ApiPath, known: Option<&Validators>) -> Result<ApiAnswer, ApiError> {

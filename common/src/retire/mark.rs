@@ -5,7 +5,7 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 use futures_util::{FutureExt, StreamExt, TryStreamExt, stream};
 use jiff::Timestamp;
 
-use crate::bottle::{Digest, FormulaName, ImagePath, ObjectKey};
+use crate::bottle::{BottleTag, Digest, FormulaName, ImagePath, ObjectKey};
 use crate::catalogue::Catalogue;
 use crate::manifest::{BottleRecord, Image, Manifest, State};
 use crate::selection::Selection;
@@ -13,7 +13,8 @@ use crate::store::{Store, StoreError};
 
 /// What the catalogues list.
 pub struct Listed {
-    digests: HashMap<ImagePath, HashSet<Digest>>,
+    /// The bottles of each image, with their tags.
+    digests: HashMap<ImagePath, HashMap<Digest, Vec<BottleTag>>>,
     /// What the keys of images begin with that they speak for.
     roots: BTreeSet<String>,
     /// The taps that they speak for, `USER/TAP`; homebrew/core has no name.
@@ -34,13 +35,15 @@ const AT_ONCE: usize = 16;
 impl Listed {
     /// What `catalogue` lists; `roots` are those that it speaks for.
     pub fn of(catalogue: &Catalogue, roots: BTreeSet<String>) -> Self {
-        let mut digests: HashMap<ImagePath, HashSet<Digest>> = HashMap::new();
+        let mut digests: HashMap<ImagePath, HashMap<Digest, Vec<BottleTag>>> = HashMap::new();
         let (mut taps, mut names) = (HashSet::new(), HashMap::new());
         for formula in catalogue.formulae() {
             taps.insert(tap_of(&formula.name).to_owned());
             names.insert(formula.image.clone(), formula.name.clone());
             let listed = digests.entry(formula.image.clone()).or_default();
-            listed.extend(formula.bottles.iter().map(|(_, digest)| *digest));
+            for (tag, digest) in &formula.bottles {
+                listed.entry(*digest).or_default().push(tag.clone());
+            }
         }
         let name = |name: &str| name.parse::<FormulaName>().ok().map(|_| name.to_owned());
         let unread = catalogue.skipped().iter().map(|skipped| name(&skipped.name)).collect();
@@ -49,7 +52,12 @@ impl Listed {
 
     /// Whether a bottle is listed.
     fn lists(&self, path: &ImagePath, digest: &Digest) -> bool {
-        self.digests.get(path).is_some_and(|listed| listed.contains(digest))
+        self.tags(path, digest).is_some()
+    }
+
+    /// The tags of a bottle; `None` if it is not listed.
+    fn tags(&self, path: &ImagePath, digest: &Digest) -> Option<&Vec<BottleTag>> {
+        self.digests.get(path)?.get(digest)
     }
 
     /// Whether the catalogues tell for sure that a bottle of this image is not listed.
@@ -72,7 +80,8 @@ fn tap_of(formula: &FormulaName) -> &str {
 }
 
 /// Takes note, in the manifest, of what is dropped since `now` and of what is wanted
-/// again: settle takes the tags off that.
+/// again: settle takes the tags off that. What was given up on and is dropped is forgotten
+/// once its letter is gone: nobody asks for it any more.
 pub fn mark(manifest: &mut Manifest, listed: &Listed, selection: &Selection, now: Timestamp) {
     for (path, image) in &mut manifest.images {
         // A manifest that was rebuilt can't always tell.
@@ -80,7 +89,17 @@ pub fn mark(manifest: &mut Manifest, listed: &Listed, selection: &Selection, now
             image.formula.clone_from(name);
         }
         let speaks = listed.speaks_for(path, image);
+        image.bottles.retain(|digest, record| {
+            let is_over = matches!(record.state, State::Dead(_)) && !record.is_accounted_for(now);
+            !(is_over && speaks && !listed.lists(path, digest))
+        });
         for (digest, record) in &mut image.bottles {
+            // Nor the tags of what no image index names.
+            if record.tags.is_empty()
+                && let Some(tags) = listed.tags(path, digest)
+            {
+                record.tags.clone_from(tags);
+            }
             if listed.lists(path, digest) || selection.keeps(&image.formula, &record.tags) {
                 record.dropped_at = None;
             } else if speaks && record.state == State::Held {

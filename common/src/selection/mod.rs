@@ -212,9 +212,13 @@ impl Selection {
         self.text.taps.iter().filter_map(|tap| Url::parse(&tap.catalogue).ok()).collect()
     }
 
-    /// Whether a bottle is never retired.
+    /// Whether a bottle is never retired. One whose tags nobody knows, after a manifest was
+    /// rebuilt, may have any.
     pub fn keeps(&self, formula: &FormulaName, tags: &[BottleTag]) -> bool {
-        matches(&self.keep, formula) || tags.iter().any(|tag| self.text.keep.tags.contains(tag))
+        let kept = &self.text.keep.tags;
+        matches(&self.keep, formula)
+            || tags.iter().any(|tag| kept.contains(tag))
+            || (tags.is_empty() && !kept.is_empty())
     }
 
     /// What tells two selections apart: a digest of all that they state.

@@ -6,6 +6,7 @@ use futures_util::{FutureExt, StreamExt, TryStreamExt, stream};
 
 use crate::bottle::{BottleTag, Digest, ImagePath, ImageTag, ObjectKey};
 use crate::manifest::{Image, Manifest, State};
+use crate::mirror::PART_SIZE;
 use crate::publication::{NeededBottle, Set};
 use crate::store::{Condition, Store, StoreError};
 
@@ -16,6 +17,10 @@ const AT_ONCE: usize = 16;
 
 /// One settle makes at most so many; the next one goes on.
 const MOST: usize = 5000;
+
+/// So many bytes of bottles that came in parts: S3 keeps no checksum of those as a whole,
+/// and they are read before they are copied. A function's time is limited.
+const MOST_READ: u64 = 32 << 30;
 
 /// What was copied.
 enum Copied {
@@ -49,7 +54,7 @@ pub(super) async fn copy(
         let clients = bottle.clients.iter().filter_map(|client| clients.get(usize::from(*client)));
         clients.into_iter().any(|one| one.has_all(despite_dead.contains(&one.client)))
     };
-    let mut tasks = Vec::new();
+    let (mut tasks, mut read) = (Vec::new(), 0);
     for need in &set.needs {
         let Some(image) = manifest.images.get(&need.image) else { continue };
         for bottle in &need.bottles {
@@ -57,9 +62,13 @@ pub(super) async fn copy(
             let Some(record) = held else { continue };
             for to in &bottle.flat {
                 let is_free = named.insert(to.clone()) && !record.flat.contains(to);
-                if !is_free || (is_anothers(image, &bottle.digest, to) && !is_due(bottle)) {
+                if !is_free
+                    || (is_anothers(image, &bottle.digest, to) && !is_due(bottle))
+                    || read >= MOST_READ
+                {
                     continue;
                 }
+                read += if record.size > PART_SIZE { record.size } else { 0 };
                 tasks.push(copy_bottle(store, &need.image, bottle.digest, to).boxed());
             }
         }
@@ -120,6 +129,10 @@ async fn copy_bottle(
                 "no copy was made: the bottle is gone, which `bottles verify --repair` mends, or has more than \
                  the 5 GiB that S3 copies at once"
             );
+            Ok(Copied::Nothing)
+        }
+        Err(StoreError::Conflict { .. }) => {
+            tracing::warn!(object.key = %to, "no copy was made: its bottle was written anew meanwhile; the next settle makes it");
             Ok(Copied::Nothing)
         }
         // A damaged bottle holds back its own name and no other.

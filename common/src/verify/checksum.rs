@@ -9,10 +9,10 @@ use crate::manifest::Manifest;
 use crate::run::{Count, RunId};
 use crate::store::{Resumed, StoreError};
 
-use super::finding::{Content, Kind};
+use super::finding::{Content, Finding, Kind, Remedy, Subject};
 use super::look::{Bottle, Look};
 use super::report::Checksums;
-use super::{Depth, Stage, Verifier};
+use super::{Depth, Stage, Verifier, naming};
 
 /// What became of the comparison of one object.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -39,6 +39,10 @@ pub(super) enum Source {
 /// So many objects that can't be read are a disk's bad places; with more of them the
 /// store itself is ill, and all would be taken for damaged.
 const MOST_UNREADABLE: usize = 20;
+
+/// What follows from a bottle that is damaged and that no record is of.
+const NOTED: &str = "the next plan that asks for it fetches it anew";
+const UNKNOWN: &str = "nobody asked for it: remove it, or a plan that asks for it takes it for sound";
 
 /// How many objects could not be read.
 #[derive(Debug, Default)]
@@ -85,13 +89,45 @@ impl Verifier {
                     let finding = bottle.damaged(run, Kind::Unreadable, Content::default());
                     look.findings.push(finding.saying(why));
                 }
-                Compared::Gone => look.findings.push(bottle.missing(run)),
+                Compared::Gone => look.findings.push(bottle.missing(run, look.expired_before)),
             }
         }
         drop(compared);
         let chosen = chosen.iter().filter_map(|(path, digest)| Bottle::of(manifest, path, digest));
         counts.flat_bottles = self.flat_checksums(chosen, look).await?;
+        if self.settings.depth == Depth::Bytes {
+            self.extra_checksums(manifest, look).await?;
+        }
         Ok(counts)
+    }
+
+    /// Bottles that nobody knows: a plan that asks for one takes what has its size for it.
+    async fn extra_checksums(&self, manifest: &Manifest, look: &mut Look) -> Result<(), StoreError> {
+        let extra = look.findings.extra(Subject::Bottle).filter_map(|(at, finding)| {
+            let size = finding.found.and_then(|found| found.size)?;
+            Some((at, finding.key.clone(), finding.key.blob_digest()?, size))
+        });
+        let extra: Vec<_> = extra.collect();
+        let compared = extra.into_iter().map(|(at, key, digest, size)| async move {
+            let compared = self.compare(&key, digest, size).await?;
+            Ok::<_, StoreError>((at, key, digest, compared))
+        });
+        let mut compared = stream::iter(compared).buffer_unordered(self.settings.concurrency);
+        while let Some((at, key, digest, compared)) = compared.try_next().await? {
+            let (kind, found) = match compared {
+                Compared::Right(_) | Compared::Gone => continue,
+                Compared::Wrong(_, found) => (Kind::WrongChecksum, found),
+                Compared::Unreadable(_) => (Kind::Unreadable, Content::default()),
+            };
+            let is_noted = naming::image_of(&key)
+                .and_then(|path| manifest.images.get(&path))
+                .is_some_and(|image| image.damaged.contains(&digest));
+            let expected = Content { size: None, sha256: Some(digest) };
+            let why = if is_noted { NOTED } else { UNKNOWN };
+            let finding = Finding::new(kind, Subject::Bottle, key).comparing(expected, Some(found));
+            look.findings.condemn(at, finding.saying(why).remedied_by(Remedy::None(why)));
+        }
+        Ok(())
     }
 
     /// The copies of these bottles; how many there are.

@@ -61,8 +61,13 @@ pub enum Kind {
     NotHeld,
     /// It was missing or damaged, and its repair was given up on.
     GivenUp,
-    /// An image index that waits for its bottles is gone from where it waits.
+    /// An image index that waits for its bottles, or an API file of a set, is gone from
+    /// where it waits.
     StagedGone,
+    /// The same has other bytes than it should.
+    StagedDamaged,
+    /// An API file that names bottles is in place, and nobody knows what it needs.
+    OfNoSet,
     /// It is missing or damaged, and its repair is on its way.
     Queued,
     /// Upstream dropped it, and its days of grace are over.
@@ -221,6 +226,20 @@ impl Findings {
         }
     }
 
+    /// Says in place of what was only worth knowing what is wrong after all.
+    pub(super) fn condemn(&mut self, at: usize, finding: Finding) {
+        self.wrong.entry(finding.key.clone()).or_default().push(at);
+        if let Some(known) = self.all.get_mut(at) {
+            *known = finding;
+        }
+    }
+
+    /// What nobody knows of a kind of object, by position.
+    pub(super) fn extra(&self, subject: Subject) -> impl Iterator<Item = (usize, &Finding)> {
+        let is_meant = move |one: &Finding| (one.kind, one.subject) == (Kind::Extra, subject);
+        self.all.iter().enumerate().filter(move |(_, finding)| is_meant(finding))
+    }
+
     pub(super) fn is_wrong(&self, key: &ObjectKey) -> bool {
         self.wrong.contains_key(key)
     }
@@ -228,8 +247,8 @@ impl Findings {
 
 fn follows(kind: Kind, subject: Subject) -> &'static str {
     use Kind::{
-        Expired, Extra, GivenUp, LacksBottle, NotHeld, Queued, StagedGone, Unfinished, Unreadable,
-        WrongChecksum, WrongSize,
+        Expired, Extra, GivenUp, LacksBottle, NotHeld, OfNoSet, Queued, StagedDamaged, StagedGone,
+        Unfinished, Unreadable, WrongChecksum, WrongSize,
     };
     match (kind, subject) {
         (_, Subject::Manifest) => {
@@ -242,7 +261,14 @@ fn follows(kind: Kind, subject: Subject) -> &'static str {
         (GivenUp, _) => "clients can't install it; `bottles dead-letters` says why",
         (LacksBottle, _) => "clients of these platforms find no bottle",
         (NotHeld, _) => "clients read of it, and can't install it",
-        (StagedGone, _) => "its bottles can't be installed until a plan reads it again",
+        (StagedGone | StagedDamaged, Subject::ApiFile) => {
+            "it can't be published, or put back, until a plan stages it again"
+        }
+        (StagedGone | StagedDamaged, _) => "its bottles can't be installed until a plan reads it again",
+        (OfNoSet, _) => {
+            "nobody knows whether clients can install what it names; the next plan, or bundle, has it \
+             published anew"
+        }
         (Expired, _) => "nothing: clients were not told of it any more",
         (Unfinished, _) => "nothing: the next settle goes on with it",
         (Extra, Subject::Bottle) => "known to nobody: a later plan adopts it if upstream lists it",

@@ -5,7 +5,6 @@ use std::collections::BTreeSet;
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 
 use crate::bottle::{Digest, ImagePath, ObjectKey};
-use crate::manifest::Manifest;
 use crate::receipt::What;
 use crate::registry::{ImageIndex, LARGEST_INDEX};
 use crate::store::{ObjectMeta, StoreError};
@@ -59,31 +58,6 @@ impl Verifier {
             }
             Err(error) => Ok(Read::Unreadable(self.tolerate(error)?)),
         }
-    }
-
-    /// Indexes that wait must be where they wait.
-    pub(super) async fn look_for_staged(
-        &self,
-        manifest: &Manifest,
-        look: &mut Look,
-    ) -> Result<(), StoreError> {
-        let staged = manifest.images.iter().flat_map(|(path, image)| {
-            image.indexes.iter().filter_map(move |(tag, record)| {
-                let index = Index { path, image, tag, record, flat: None };
-                Some((index, record.staged.as_ref()?))
-            })
-        });
-        let heads = staged.map(|(index, key)| async move {
-            Ok::<_, StoreError>((index, key, self.patient(|| self.store.head(key)).await?))
-        });
-        let mut heads = stream::iter(heads).buffer_unordered(self.settings.concurrency);
-        while let Some((index, key, head)) = heads.try_next().await? {
-            look.checked.staged_indexes += 1;
-            if head.is_none() {
-                look.findings.push(index.finding(Kind::StagedGone, key.clone(), None));
-            }
-        }
-        Ok(())
     }
 }
 

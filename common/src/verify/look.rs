@@ -31,6 +31,8 @@ pub(super) struct Look {
     pub(super) sound: Vec<(ImagePath, Digest)>,
     /// Copies under flat names that are there with their bottle's size, and its digest.
     pub(super) sound_flat: HashMap<ObjectKey, Digest>,
+    /// What is superseded since then, or longer, may be gone.
+    pub(super) expired_before: Timestamp,
     /// Held bottles that are not there any more, and may be gone.
     pub(super) expired: HashSet<ObjectKey>,
     /// What the image indexes in place name.
@@ -77,7 +79,9 @@ pub(super) struct ToRead<'a> {
 impl Verifier {
     pub(super) async fn look(&self, known: &Known, run: &RunId) -> Result<Look, VerifyError> {
         let manifest = &known.manifest;
-        let mut look = Look::default();
+        let expired_before = self.clock.now().checked_sub(self.settings.expire_after);
+        let expired_before = expired_before.unwrap_or(Timestamp::MIN);
+        let mut look = Look { expired_before, ..Look::default() };
         let mut expected = expected(manifest)?;
         let mut there = ToRead::default();
         let mut holds_bottles = false;
@@ -101,8 +105,10 @@ impl Verifier {
         }
         self.read_published(manifest, &mut look).await?;
         self.read_indexes(there.indexes, &mut look).await?;
-        self.look_for_staged(manifest, &mut look).await?;
+        self.read_staged_indexes(manifest, &mut look).await?;
+        self.read_staged_files(manifest, &mut look).await?;
         self.read_api(known, there.api, &mut look).await?;
+        self.read_unknown_api(known, &mut look).await?;
         look.note_unmet(manifest)?;
         Ok(look)
     }
@@ -150,13 +156,14 @@ impl Look {
     fn note_absent(&mut self, run: &RunId, key: ObjectKey, expected: &Expected<'_>) {
         match expected {
             Expected::Bottle(bottle) if bottle.is_held() => {
-                if bottle.may_expire() {
+                if bottle.may_expire(self.expired_before) {
                     self.expired.insert(key);
                 }
-                self.findings.push(bottle.missing(run));
+                self.findings.push(bottle.missing(run, self.expired_before));
             }
             Expected::Flat(bottle) if bottle.is_held() => {
-                let kind = if bottle.may_expire() { Kind::Expired } else { Kind::Missing };
+                let is_over = bottle.may_expire(self.expired_before);
+                let kind = if is_over { Kind::Expired } else { Kind::Missing };
                 self.findings.push(bottle.flat(kind, key, None));
             }
             // One that waits for its first bottles was never in place.
@@ -239,9 +246,9 @@ impl<'a> Bottle<'a> {
         self.image.bottles.iter().any(is_another)
     }
 
-    /// Whether its object may go, and nobody was to blame.
-    fn may_expire(&self) -> bool {
-        self.record.superseded_at.is_some() && self.record.dropped_at.is_some()
+    /// Whether its object may be gone, and nobody is to blame: its days of grace are over.
+    fn may_expire(&self, before: Timestamp) -> bool {
+        self.record.dropped_at.is_some() && self.record.superseded_at.is_some_and(|since| since <= before)
     }
 
     fn finding(&self, kind: Kind) -> Finding {
@@ -261,8 +268,8 @@ impl<'a> Bottle<'a> {
         Content { size: Some(self.record.size), sha256: Some(*self.digest) }
     }
 
-    pub(super) fn missing(&self, run: &RunId) -> Finding {
-        if self.may_expire() {
+    pub(super) fn missing(&self, run: &RunId, expired_before: Timestamp) -> Finding {
+        if self.may_expire(expired_before) {
             return self.finding(Kind::Expired);
         }
         self.finding(Kind::Missing).remedied_by(self.fetch(run, false))

@@ -20,11 +20,13 @@ mod repair;
 mod report;
 mod restore;
 mod sample;
+mod staged;
 mod waiting;
 
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use crate::bottle::ObjectKey;
 use crate::clock::Clock;
@@ -74,6 +76,8 @@ pub struct VerifySettings {
     /// Whether what is lost can be fetched: bundles feed a mirror behind an air gap, and
     /// no plan.
     pub is_fed_by_plans: bool,
+    /// What upstream dropped is kept for this long: until then its loss is one.
+    pub expire_after: Duration,
 }
 
 /// So many objects are listed at once.

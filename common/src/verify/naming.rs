@@ -56,6 +56,11 @@ pub(super) fn flat_tag(key: &ObjectKey) -> Option<BottleTag> {
     name.rsplit_once('.')?.1.parse().ok()
 }
 
+/// The image of a bottle's key.
+pub(super) fn image_of(key: &ObjectKey) -> Option<ImagePath> {
+    key.as_str().rsplit_once("/blobs/")?.0.parse().ok()
+}
+
 /// Whether the bottles of an image are files of a plain host.
 pub(super) fn is_of_file_host(image: &ImagePath) -> bool {
     image.as_str().starts_with(FILES)

@@ -71,7 +71,11 @@ impl Verifier {
                     .remedied_by(Remedy::republish(path))
             };
             match self.hash(&key).await {
-                Ok(Some(sha256)) if sha256 == expected => {}
+                Ok(Some(sha256)) if sha256 == expected => {
+                    if is_of_no_set(&known.manifest.publication, path) {
+                        look.findings.push(of_no_set(key, sha256));
+                    }
+                }
                 Ok(None) => look.findings.push(finding(Kind::Missing, key, None)),
                 Ok(Some(sha256)) => {
                     let found = Content { size: Some(size), sha256: Some(sha256) };
@@ -88,6 +92,39 @@ impl Verifier {
                     look.findings
                         .push(finding(Kind::Unreadable, key, Some(Content::of_size(size))).saying(why));
                 }
+            }
+        }
+        Ok(())
+    }
+
+    /// API files in place of which the manifest knows nothing.
+    pub(super) async fn read_unknown_api(&self, known: &Known, look: &mut Look) -> Result<(), StoreError> {
+        // Of a mirror without a manifest nothing is known at all, which is said.
+        if known.version.is_none() {
+            return Ok(());
+        }
+        let extra: Vec<_> =
+            look.findings.extra(Subject::ApiFile).map(|(at, one)| (at, one.key.clone())).collect();
+        for (at, key) in extra {
+            let path = api_path(&key)?;
+            if !is_of_no_set(&known.manifest.publication, &path) {
+                continue;
+            }
+            let sha256 = match self.hash(&key).await {
+                Ok(Some(sha256)) => sha256,
+                Ok(None) => continue,
+                Err(error) => {
+                    let finding = Finding::new(Kind::Unreadable, Subject::ApiFile, key);
+                    look.findings.condemn(at, finding.saying(self.tolerate(error)?));
+                    continue;
+                }
+            };
+            if self.is_being_written(known, &path, sha256).await? {
+                if let Some(finding) = look.findings.all.get_mut(at) {
+                    *finding = Finding::new(Kind::Unfinished, Subject::ApiFile, key);
+                }
+            } else {
+                look.findings.condemn(at, of_no_set(key, sha256));
             }
         }
         Ok(())
@@ -250,6 +287,19 @@ pub(super) fn needs_of<'a>(
         let bottles: Vec<_> = need.bottles.iter().filter(|bottle| is_for(bottle)).collect();
         (!bottles.is_empty()).then_some((need, bottles))
     })
+}
+
+/// Whether a file names bottles, and its scope reads no set that says which.
+pub(super) fn is_of_no_set(publication: &Publication, path: &ApiPath) -> bool {
+    let scope = path.scope();
+    scope != Scope::NoBottles && !publication.published.contains_key(&scope)
+}
+
+/// An API file in place of which nobody knows what it needs.
+pub(super) fn of_no_set(key: ObjectKey, sha256: Digest) -> Finding {
+    let mut finding = Finding::new(Kind::OfNoSet, Subject::ApiFile, key);
+    finding.found = Some(Content { size: None, sha256: Some(sha256) });
+    finding.remedied_by(Remedy::None("the next plan, or bundle, has it published anew"))
 }
 
 /// A key's path below `api/`.

@@ -46,7 +46,7 @@ pub struct Rebuilt {
     pub checksums: Option<Checksums>,
     /// What is there and not in the manifest.
     pub left_out: Vec<Finding>,
-    /// Damaged bottles that are fetched again.
+    /// Damaged bottles that are fetched again, or that the next plan asks for.
     pub repair: Option<Repaired>,
 }
 
@@ -94,7 +94,8 @@ pub enum RebuildError {
 
 impl Verifier {
     /// Makes the manifest anew, if there is none that can be read. Unless sizes are to
-    /// do, every bottle is hashed before it is taken to be held.
+    /// do, every bottle is hashed before it is taken to be held; one whose size no index
+    /// states always is.
     pub async fn rebuild(&self) -> Result<Rebuilt, RebuildError> {
         let now = self.clock.now();
         let run = RunId::new(now);
@@ -107,14 +108,14 @@ impl Verifier {
         let mut manifest = Manifest::default();
         // Nobody knows any more what came when, so all of it came just now.
         let added_at = manifest.tick(now);
-        let (mut left_out, mut damaged, mut checksums) = (Vec::new(), Vec::new(), Checksums::default());
+        let (mut left_out, mut messages, mut checksums) = (Vec::new(), Vec::new(), Checksums::default());
         self.progress.begin(Stage::Indexes, images.len());
         let made = images.into_iter().map(|(path, there)| self.image(path, there, &beside, &run));
         let mut made = stream::iter(made).buffer_unordered(self.settings.concurrency);
         while let Some(made) = made.try_next().await? {
             self.progress.step(1);
             left_out.extend(made.left_out);
-            damaged.extend(made.damaged);
+            messages.extend(made.messages);
             checksums.merge(&made.checksums);
             manifest.images.extend(made.image);
         }
@@ -135,7 +136,7 @@ impl Verifier {
             Err(error) => return Err(RebuildError::Manifest(error)),
         }
         left_out.sort_by(|a, b| (!a.wrong, a.kind, &a.key).cmp(&(!b.wrong, b.kind, &b.key)));
-        let repair = self.fetch_damaged(run.clone(), &damaged, &mut left_out).await?;
+        let repair = self.fetch_damaged(run.clone(), &messages, &mut left_out).await?;
         let bottles = || manifest.images.values().flat_map(|image| image.bottles.values());
         Ok(Rebuilt {
             was,
@@ -208,24 +209,26 @@ impl Verifier {
         Ok(key)
     }
 
-    /// A damaged bottle looks right to a plan, and so is asked for here.
+    /// What is known to be damaged the next plan asks for. Of what has a size it need not be
+    /// waited for.
     async fn fetch_damaged(
         &self,
         run: RunId,
-        damaged: &[Message],
+        messages: &[Message],
         left_out: &mut [Finding],
     ) -> Result<Option<Repaired>, RebuildError> {
-        if damaged.is_empty() {
+        let reported = left_out.iter().filter(|finding| finding.repair.is_some()).count() as u64;
+        if messages.is_empty() && reported == 0 {
             return Ok(None);
         }
-        let mut repaired = Repaired::of(run);
-        match self.send(damaged, &mut repaired).await {
+        let mut repaired = Repaired { reported, ..Repaired::of(run) };
+        match self.send(messages, &mut repaired).await {
             Ok(()) => {}
             Err(VerifyError::Queue(error)) => return Err(RebuildError::Queue(error)),
             Err(VerifyError::Store(error)) => return Err(RebuildError::Store(error)),
             Err(VerifyError::Manifest(error)) => return Err(RebuildError::Manifest(error)),
         }
-        for message in damaged {
+        for message in messages {
             let key = message.key();
             let is_sent = self.can_send(message);
             let repair = if is_sent { Repair::Queued { lane: self.lane(message) } } else { Repair::Reported };

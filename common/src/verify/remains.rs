@@ -1,6 +1,6 @@
 //! What a manifest says of one image, found out again from its indexes and bottles.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::bottle::{BottleTag, Digest, ImagePath, ImageTag, ObjectKey};
 use crate::manifest::{BottleRecord, Image, IndexRecord, State};
@@ -10,7 +10,7 @@ use crate::run::RunId;
 use crate::store::{ObjectMeta, StoreError, superseded_since};
 
 use super::checksum::Compared;
-use super::finding::{Content, Finding, Kind, Subject};
+use super::finding::{Content, Finding, Kind, Repair, Subject};
 use super::look::Bottle;
 use super::naming::{self, RefName};
 use super::report::Checksums;
@@ -54,8 +54,10 @@ struct Taken<'a> {
 pub(super) struct Made {
     pub(super) image: Option<(ImagePath, Image)>,
     pub(super) left_out: Vec<Finding>,
-    /// Damaged bottles that are asked for again.
-    pub(super) damaged: Vec<Message>,
+    /// Bottles that have other bytes than they should.
+    damaged: BTreeSet<Digest>,
+    /// What asks for those of them whose size is known.
+    pub(super) messages: Vec<Message>,
     pub(super) checksums: Checksums,
 }
 
@@ -110,7 +112,9 @@ impl Verifier {
                 image.bottles.insert(digest, record);
             }
         }
-        let is_empty = image.bottles.is_empty() && image.indexes.is_empty();
+        // Until it is replaced, and whoever is killed before it is asked for.
+        image.damaged = std::mem::take(&mut made.damaged);
+        let is_empty = image.bottles.is_empty() && image.indexes.is_empty() && image.damaged.is_empty();
         made.image = (!is_empty).then_some((path, image));
         Ok(made)
     }
@@ -132,11 +136,14 @@ impl Verifier {
                 return Ok(None);
             }
         };
-        if meta.size == 0 || named.and_then(|named| named.size).is_some_and(|size| size != meta.size) {
+        let size = named.and_then(|named| named.size);
+        if meta.size == 0 || size.is_some_and(|size| size != meta.size) {
             made.left_out.push(bottle.left_out(Kind::WrongSize));
             return Ok(None);
         }
-        if self.settings.depth != Depth::Sizes && !self.is_right(bottle, &record, made).await? {
+        // Where nobody says how long it is, only its bytes tell whether it is whole.
+        let is_read = size.is_none() || self.settings.depth != Depth::Sizes;
+        if is_read && !self.is_right(bottle, &record, made).await? {
             return Ok(None);
         }
         let tags = self.patient(|| self.store.tags(&meta.key)).await?;
@@ -169,9 +176,15 @@ impl Verifier {
             }
             Compared::Unreadable(why) => bottle.left_out(Kind::Unreadable).saying(why),
         };
-        let bottle = Bottle { path: bottle.path, image: bottle.image, digest: &bottle.digest, record };
-        made.damaged.push(bottle.message(&record.run, true));
-        made.left_out.push(finding);
+        made.damaged.insert(bottle.digest);
+        if bottle.named.is_some_and(|named| named.size.is_some()) {
+            let bottle = Bottle { path: bottle.path, image: bottle.image, digest: &bottle.digest, record };
+            made.messages.push(bottle.message(&record.run, true));
+            made.left_out.push(finding);
+        } else {
+            // Its size is the damaged one's: a plan asks upstream for the true one.
+            made.left_out.push(Finding { repair: Some(Repair::Reported), ..finding });
+        }
         Ok(false)
     }
 

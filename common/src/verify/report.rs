@@ -1,13 +1,16 @@
 //! What a look at a mirror came to.
 
+use std::collections::HashSet;
+
 use jiff::Timestamp;
 use serde::Serialize;
 
+use crate::bottle::ObjectKey;
 use crate::receipt::What;
 use crate::run::{Count, RunId};
 
 use super::Known;
-use super::finding::{Finding, Kind, Remedy};
+use super::finding::{Finding, Kind, Remedy, Subject};
 use super::look::Look;
 
 /// What a look at a mirror came to.
@@ -50,8 +53,10 @@ pub struct Checked {
     pub bottles: u64,
     /// Image indexes in place, and their copies, to the byte.
     pub indexes: u64,
-    /// Image indexes that wait for their bottles.
+    /// Image indexes that wait for their bottles, to the byte.
     pub staged_indexes: u64,
+    /// API files of the sets that wait, are read, or were read before, to the byte.
+    pub staged_files: u64,
     /// Copies of bottles under flat names, by size.
     pub flat_bottles: u64,
     /// API files, to the byte.
@@ -141,8 +146,23 @@ impl Report {
 
     /// Whether `--repair` could do something.
     pub fn is_repairable(&self) -> bool {
-        let can = |finding: &Finding| !matches!(finding.remedy, None | Some(Remedy::None(_)));
-        self.findings.iter().any(|finding| finding.wrong && can(finding))
+        let wrong = || self.findings.iter().filter(|finding| finding.wrong);
+        let bottles = wrong().filter(|finding| finding.subject == Subject::Bottle);
+        let bottles: HashSet<&ObjectKey> = bottles.map(|finding| &finding.key).collect();
+        wrong().any(|finding| match &finding.remedy {
+            None | Some(Remedy::None(_)) => false,
+            // Of a bottle that is wrong itself no copy is made.
+            Some(Remedy::Copy { from, .. }) => !bottles.contains(from),
+            Some(Remedy::Fetch(_) | Remedy::Order(_)) => true,
+        })
+    }
+
+    /// Whether something was found that shows only when bottles are compared to the byte.
+    pub fn is_found_by_bytes(&self) -> bool {
+        self.findings.iter().any(|finding| {
+            let is_bottle = matches!(finding.subject, Subject::Bottle | Subject::FlatBottle);
+            finding.wrong && is_bottle && matches!(finding.kind, Kind::WrongChecksum | Kind::Unreadable)
+        })
     }
 
     /// How many findings there are of a kind.

@@ -13,14 +13,14 @@ use crate::store::StoreError;
 use super::Verifier;
 use super::finding::{Content, Finding, Kind, Subject};
 use super::naming;
-use super::published::{api_path, needs_of};
+use super::published::{api_path, is_of_no_set, needs_of, of_no_set};
 use super::remains::Beside;
 
 impl Verifier {
     /// Restores what is known of the API files in place, and of each scope the newest
-    /// set whose files they are and whose bottles are held. Of a scope without one
-    /// nothing is known, and the next plan stages a set for it. What is in place and of
-    /// no set is told.
+    /// set whose files they are and whose bottles are held, and the one before it, to which
+    /// a rollback leads. Of a scope without one nothing is known, and the next plan stages a
+    /// set for it. What is in place and of no set is told.
     ///
     /// Where clients read an older set though a newer one is complete, somebody rolled
     /// back, and that goes on to hold.
@@ -32,27 +32,48 @@ impl Verifier {
     ) -> Result<Vec<Finding>, StoreError> {
         let sets = self.kept_sets().await?;
         restore_flat_names(&sets, manifest, beside);
-        let unknown = self.restore_files(&sets, manifest, beside).await?;
+        let mut unknown = self.restore_files(&sets, manifest, beside).await?;
         let mut published: BTreeMap<Scope, Published> = BTreeMap::new();
-        // The newest set that each could read.
-        let mut complete: BTreeMap<Scope, Published> = BTreeMap::new();
+        // The newest set that each could read, and the newest of those that are older than
+        // what it reads.
+        let (mut newer, mut older) = (BTreeMap::new(), BTreeMap::new());
         for set in &sets {
             for scope in set.scopes() {
                 let this = Published { run: set.run.clone(), at };
-                if published.contains_key(&scope) || !is_complete(set, &scope, manifest, beside) {
+                let has_files = has_files(set, &scope, manifest);
+                let is_whole = |scope: &Scope| is_complete(set, scope, manifest, beside);
+                // What names no bottle is published along with the first client.
+                let may_read = if scope == Scope::NoBottles && !has_files {
+                    set.clients.iter().any(|client| is_whole(&Scope::Client(client.clone())))
+                } else {
+                    is_whole(&scope)
+                };
+                if !may_read {
                     continue;
                 }
-                if has_files(set, &scope, manifest) {
-                    published.insert(scope, this);
-                } else {
-                    complete.entry(scope).or_insert(this);
+                match (has_files, published.contains_key(&scope)) {
+                    (true, true) => {}
+                    (true, false) => {
+                        published.insert(scope, this);
+                    }
+                    (false, true) => {
+                        older.entry(scope).or_insert(this);
+                    }
+                    (false, false) => {
+                        newer.entry(scope).or_insert(this);
+                    }
                 }
             }
         }
-        complete.retain(|scope, _| published.contains_key(scope));
-        manifest.publication.held_since = (!complete.is_empty()).then_some(at);
-        manifest.publication.previous = complete;
-        manifest.publication.published = published;
+        newer.retain(|scope, _| published.contains_key(scope));
+        let publication = &mut manifest.publication;
+        publication.held_since = (!newer.is_empty()).then_some(at);
+        publication.previous = older;
+        publication.previous.extend(newer);
+        publication.published = published;
+        for (path, sha256) in publication.files.iter().filter(|(path, _)| is_of_no_set(publication, path)) {
+            unknown.push(of_no_set(path.key().map_err(StoreError::from)?, *sha256));
+        }
         Ok(unknown)
     }
 

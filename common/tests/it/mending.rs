@@ -116,13 +116,16 @@ async fn an_api_file_that_is_gone_with_its_staged_copy_is_not_sound_until_it_is_
     let fixture = fixture().await;
     let right = fixture.upstream_api(LINUX).unwrap();
     fixture.remove(&format!("api/{LINUX}")).await;
-    fixture.remove(&format!("_sync/api/files/{}", Digest::of(&right))).await;
+    let staged = format!("_sync/api/files/{}", Digest::of(&right));
+    fixture.remove(&staged).await;
+    let (file, staged) = ((Subject::ApiFile, format!("api/{LINUX}")), (Subject::ApiFile, staged));
+    let of = |kind, (subject, key): &(Subject, String)| (kind, *subject, key.clone());
     let mut report = fixture.verify(Depth::Sizes).await;
-    assert_eq!(only(&report).kind, Kind::Missing);
+    assert_eq!(found(&report), [of(Kind::Missing, &file), of(Kind::StagedGone, &staged)]);
     fixture.verifier(Depth::Sizes).repair(&mut report).await.unwrap();
     fixture.settle().await;
     let report = fixture.verify(Depth::Sizes).await;
-    assert_eq!(found(&report), [(Kind::NotHeld, Subject::ApiFile, format!("api/{LINUX}"))]);
+    assert_eq!(found(&report), [of(Kind::NotHeld, &file), of(Kind::StagedGone, &staged)]);
     fixture.sync().await;
     assert_published(&fixture).await;
     assert_sound(&fixture).await;
@@ -217,6 +220,10 @@ async fn a_flat_name_expires_with_its_bottle() {
     }
     fixture.remove(flat.as_str()).await;
     fixture.remove(&format!("v2/homebrew/core/tool/blobs/sha256:{digest}")).await;
+    // Its grace is not over.
+    let report = fixture.verify(Depth::Bytes).await;
+    assert_eq!((report.count(Kind::Missing), report.sound), (2, false), "{:#?}", report.findings);
+    fixture.expire_after = Duration::ZERO;
     let report = fixture.verify(Depth::Bytes).await;
     assert!(report.sound, "{:#?}", report.findings);
     assert_eq!(report.count(Kind::Expired), 2);

@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use common::bottle::ObjectKey;
 use common::clock::{self, Clock};
+use common::dead_letter::{Failure, Reason};
+use common::manifest::State;
 use common::plan::Mode;
 use common::receipt::What;
 use common::retire::{self, Blocked};
@@ -313,4 +315,65 @@ async fn nothing_is_retired_while_newer_files_wait_or_a_rollback_holds() {
     assert_eq!(outlook(&fixture).await.superseded.len(), 2);
     let expires_at = outlook(&fixture).await.superseded[0].expires_at;
     assert_eq!(clock::since(fixture.clock.now(), expires_at), DAY * 90);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_was_given_up_on_and_dropped_is_forgotten_when_its_letter_is_gone() {
+    let fixture = fixture(&["tool", "kept"]).await;
+    fixture.sync().await;
+    let keys = ["tool", "kept"].map(|formula| fixture.key_of(formula, "x86_64_linux"));
+    let digests = keys.map(|key| key.blob_digest().unwrap());
+    let at = fixture.clock.now();
+    fixture
+        .change_manifest(|manifest| {
+            for (digest, record) in manifest.images.values_mut().flat_map(|image| &mut image.bottles) {
+                if digests.contains(digest) {
+                    record.at = at;
+                    record.state = State::Dead(Failure::new(Reason::NotFound, "gone", 1, at));
+                }
+            }
+        })
+        .await;
+    let known = async || {
+        let manifest = fixture.manifest().await;
+        digests.map(|digest| manifest.images.values().any(|image| image.bottles.contains_key(&digest)))
+    };
+    // Its letter may still be sent back.
+    publish(&fixture, &["kept"]).await;
+    assert_eq!(known().await, [true, true]);
+    fixture.clock.advance(DAY * 15);
+    publish(&fixture, &["kept", "newer"]).await;
+    assert_eq!(known().await, [false, true]);
+    // Nothing is left that would have every plan look at everything.
+    fixture.clock.advance(Duration::from_mins(10));
+    assert!(fixture.plan().await.unchanged);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_bottle_whose_tags_nobody_knows_is_kept_until_they_are_known() {
+    let mut fixture = fixture(&["tool", "kept"]).await;
+    fixture.selection = "keep = { tags = ['sonoma'] }".parse().unwrap();
+    fixture.sync().await;
+    let keys = ["sonoma", "x86_64_linux"].map(|tag| fixture.key_of("tool", tag));
+    let forget = async || {
+        let forget = |manifest: &mut common::manifest::Manifest| {
+            let bottles = manifest.images.values_mut().flat_map(|image| image.bottles.values_mut());
+            bottles.for_each(|record| record.tags.clear());
+        };
+        fixture.change_manifest(forget).await;
+    };
+    // As after a rebuild without their index. A catalogue that lists them tells.
+    forget().await;
+    publish(&fixture, &["tool", "kept", "newer"]).await;
+    let manifest = fixture.manifest().await;
+    for image in manifest.images.values() {
+        assert!(image.bottles.values().all(|record| record.tags.len() == 1), "{}", image.formula);
+    }
+    forget().await;
+    publish(&fixture, &["kept"]).await;
+    publish(&fixture, &["kept", "newer"]).await;
+    publish(&fixture, &["kept"]).await;
+    for key in &keys {
+        assert!(!tagged(&fixture, key).await, "{key} may be one that is never retired");
+    }
 }

@@ -9,6 +9,7 @@ use common::clock::Clock;
 use common::dead_letter::{Failure, Reason};
 use common::manifest::State;
 use common::message::{Lane, Message};
+use common::publication::Publication;
 use common::receipt::{Entry, Outcome, Receipt};
 use common::retry::Policy;
 use common::store::{StoreError, superseded_tags};
@@ -32,6 +33,7 @@ impl Fixture {
             concurrency: 8,
             page: 3,
             is_fed_by_plans: true,
+            expire_after: self.expire_after,
         };
         let mut verifier = self.pipeline().verifier(settings);
         verifier.retry = Policy {
@@ -44,6 +46,14 @@ impl Fixture {
 
     pub(crate) async fn verify(&self, depth: Depth) -> Report {
         self.verifier(depth).verify().await.unwrap()
+    }
+
+    /// Takes back all that clients were told.
+    async fn publish_nothing(&self) {
+        self.change_manifest(|manifest| manifest.publication = Publication::default()).await;
+        for meta in self.store.list("api/", None, 100).await.unwrap() {
+            self.remove(meta.key.as_str()).await;
+        }
     }
 
     /// The key of a bottle of `tool`.
@@ -222,10 +232,10 @@ async fn an_index_that_is_what_it_was_must_name_the_held_bottles() {
         .change_manifest(|manifest| {
             let bottles = &mut manifest.images.get_mut(&image).unwrap().bottles;
             bottles.get_mut(&digest.parse().unwrap()).unwrap().dropped_at = Some(Timestamp::UNIX_EPOCH);
-            // What is published names it no more.
-            manifest.publication.published.clear();
         })
         .await;
+    // What is published names it no more.
+    fixture.publish_nothing().await;
     assert!(fixture.verify(Depth::Sizes).await.sound);
 
     record_as("<html>").await;
@@ -242,10 +252,44 @@ async fn an_index_that_waits_must_be_where_it_waits() {
     let manifest = fixture.manifest().await;
     let index = manifest.images.values().next().unwrap().indexes.values().next().unwrap();
     let staged = index.staged.clone().unwrap();
-    fixture.remove(staged.as_str()).await;
+    let other = altered(&fixture.object(staged.as_str()).await.unwrap());
+    fixture.overwrite(staged.as_str(), &other).await;
     let report = fixture.verify(Depth::Sizes).await;
+    assert_eq!(found(&report), [(Kind::StagedDamaged, Subject::Index, staged.to_string())]);
+    assert_eq!(only(&report).expected.unwrap().sha256, Some(index.sha256));
+    assert_eq!(only(&report).found.unwrap().sha256, Some(Digest::of(&other)));
+    assert!(!report.sound && report.is_repairable());
+    fixture.remove(staged.as_str()).await;
+    let mut report = fixture.verify(Depth::Sizes).await;
     assert_eq!(found(&report), [(Kind::StagedGone, Subject::Index, staged.to_string())]);
     assert!(!report.sound);
+    fixture.verifier(Depth::Sizes).repair(&mut report).await.unwrap();
+    fixture.drain().await;
+    fixture.settle().await;
+    fixture.sync().await;
+    fixture.assert_whole(&[]).await;
+    assert!(fixture.verify(Depth::Bytes).await.sound);
+}
+
+/// The API files of every set are kept, to be published and to be put back.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_api_file_that_waits_is_compared_to_the_byte_and_staged_anew_by_the_next_plan() {
+    let fixture = mirrored(tool()).await;
+    let files = fixture.store.list("_sync/api/files/", None, 100).await.unwrap();
+    assert_eq!(fixture.verify(Depth::Sizes).await.checked.staged_files, files.len() as u64);
+    let [first, second] = [0, 1].map(|at: usize| files[at].key.to_string());
+    let whole = fixture.object(&first).await.unwrap();
+    fixture.overwrite(&first, &altered(&whole)).await;
+    fixture.remove(&second).await;
+    let report = fixture.verify(Depth::Sizes).await;
+    let expected = [
+        (Kind::StagedGone, Subject::ApiFile, second.clone()),
+        (Kind::StagedDamaged, Subject::ApiFile, first.clone()),
+    ];
+    assert_eq!((found(&report), report.sound), (expected.to_vec(), false));
+    assert!(fixture.plan().await.unchanged);
+    assert!(fixture.object(&first).await.unwrap() == whole && fixture.object(&second).await.is_some());
+    assert!(fixture.verify(Depth::Sizes).await.sound);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -289,12 +333,53 @@ async fn a_bottle_that_was_retired_may_be_gone() {
             let record = bottles.get_mut(&digest).unwrap();
             (record.dropped_at, record.superseded_at) =
                 (Some(Timestamp::UNIX_EPOCH), Some(Timestamp::UNIX_EPOCH));
-            manifest.publication.published.clear();
         })
         .await;
+    fixture.publish_nothing().await;
     let report = fixture.verify(Depth::Bytes).await;
     assert!(report.sound);
     assert_eq!(found(&report), [(Kind::Expired, Subject::Bottle, fixture.tool_key("x86_64_linux"))]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_bottle_that_is_gone_before_its_grace_is_over_is_missing() {
+    let fixture = mirrored(tool()).await;
+    let (image, digest): (ImagePath, Digest) =
+        (IMAGE.parse().unwrap(), fixture.digest_of("tool", "x86_64_linux").parse().unwrap());
+    fixture.remove(&fixture.tool_key("x86_64_linux")).await;
+    fixture.publish_nothing().await;
+    let day = Duration::from_hours(24);
+    for (days, kind) in [(89, Kind::Missing), (91, Kind::Expired)] {
+        let since = fixture.clock.now().checked_sub(day * days).unwrap();
+        fixture
+            .change_manifest(|manifest| {
+                let record = manifest.images.get_mut(&image).unwrap().bottles.get_mut(&digest).unwrap();
+                (record.dropped_at, record.superseded_at) = (Some(since), Some(since));
+            })
+            .await;
+        for depth in [Depth::Sizes, Depth::Bytes] {
+            let report = fixture.verify(depth).await;
+            assert_eq!((only(&report).kind, report.sound), (kind, kind == Kind::Expired), "{days} days");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_damaged_bottle_that_nobody_knows_is_wrong_to_the_byte() {
+    let fixture = mirrored(tool()).await;
+    let [sound, damaged] = [&b"sound"[..], b"whole"]
+        .map(|bytes| ObjectKey::blob(&"v2/homebrew/core/old".parse().unwrap(), &Digest::of(bytes)));
+    fixture.overwrite(sound.as_str(), b"sound").await;
+    fixture.overwrite(damaged.as_str(), b"other").await;
+    assert!(fixture.verify(Depth::Sizes).await.sound);
+    let report = fixture.verify(Depth::Bytes).await;
+    let expected = [
+        (Kind::WrongChecksum, Subject::Bottle, damaged.to_string()),
+        (Kind::Extra, Subject::Bottle, sound.to_string()),
+    ];
+    assert_eq!(found(&report), expected);
+    assert!(!report.sound && !report.is_repairable());
+    assert!(report.findings[0].detail.as_ref().unwrap().contains("remove it"));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -359,9 +444,9 @@ async fn a_bottle_that_is_not_held_is_looked_for_only_if_it_once_was() {
             let bottles = &mut manifest.images.values_mut().next().unwrap().bottles;
             let record = bottles.get_mut(&digest).unwrap();
             (record.state, record.missing_at) = (State::Queued, None);
-            manifest.publication.published.clear();
         })
         .await;
+    fixture.publish_nothing().await;
     for receipt in fixture.store.list("_sync/receipts/", None, 10).await.unwrap() {
         fixture.remove(receipt.key.as_str()).await;
     }

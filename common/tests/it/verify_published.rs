@@ -3,8 +3,9 @@
 use std::collections::BTreeMap;
 
 use common::bottle::{Digest, ImagePath, ObjectKey};
+use common::dead_letter::{Failure, Reason};
 use common::manifest::State;
-use common::publication::{ApiFile, ApiPath, Need, NeededBottle, Published, Scope, Set, set_key};
+use common::publication::{ApiFile, ApiPath, Need, NeededBottle, Published, Scope, Set, file_key, set_key};
 use common::registry::Validators;
 use common::run::RunId;
 use common::verify::{Depth, Kind, Subject};
@@ -62,6 +63,7 @@ pub(crate) async fn published() -> Fixture {
     set.save(&*fixture.store).await.unwrap();
     for (path, bytes) in files() {
         fixture.overwrite(path.key().unwrap().as_str(), &bytes).await;
+        fixture.overwrite(file_key(&Digest::of(&bytes)).unwrap().as_str(), &bytes).await;
     }
     fixture
         .change_manifest(|manifest| {
@@ -110,6 +112,7 @@ async fn an_api_file_that_settle_wrote_before_the_manifest_is_unfinished() {
     next.files.get_mut(&path).unwrap().sha256 = Digest::of(b"the next");
     next.save(&*fixture.store).await.unwrap();
     fixture.overwrite("api/formula.jws.json", b"the next").await;
+    fixture.overwrite(file_key(&Digest::of(b"the next")).unwrap().as_str(), b"the next").await;
     // Nobody knows of that set: the file is a wrong one.
     assert_eq!(only(&fixture.verify(Depth::Sizes).await).kind, Kind::WrongChecksum);
     fixture
@@ -125,6 +128,40 @@ async fn an_api_file_that_settle_wrote_before_the_manifest_is_unfinished() {
         .await;
     let report = fixture.verify(Depth::Sizes).await;
     assert_eq!(found(&report), [(Kind::Unfinished, Subject::ApiFile, "api/formula.jws.json".to_owned())]);
+    assert!(report.sound);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_api_file_of_no_set_is_wrong_unless_a_settle_is_at_it() {
+    let fixture = published().await;
+    let path: ApiPath = "internal/packages.sonoma.jws.json".parse().unwrap();
+    let key = path.key().unwrap();
+    let bytes = b"sonoma: signed";
+    fixture.overwrite(key.as_str(), bytes).await;
+    let report = fixture.verify(Depth::Sizes).await;
+    assert_eq!(found(&report), [(Kind::OfNoSet, Subject::ApiFile, key.to_string())]);
+    assert!(!report.sound && !report.is_repairable());
+    // The first settle of a new client, before the manifest says so.
+    let mut next = set(&fixture, "20260102T000000000Z-abcd");
+    next.clients.push("sonoma".parse().unwrap());
+    let file = ApiFile {
+        sha256: Digest::of(bytes),
+        size: bytes.len() as u64,
+        modified: None,
+        validators: Validators::default(),
+    };
+    fixture.overwrite(file_key(&file.sha256).unwrap().as_str(), bytes).await;
+    next.files.insert(path, file);
+    next.save(&*fixture.store).await.unwrap();
+    let staged = common::publication::Staged {
+        run: next.run.clone(),
+        at: Timestamp::UNIX_EPOCH,
+        scopes: next.scopes(),
+        despite_dead: std::collections::BTreeSet::new(),
+    };
+    fixture.change_manifest(|manifest| manifest.publication.stage(staged)).await;
+    let report = fixture.verify(Depth::Sizes).await;
+    assert_eq!(found(&report), [(Kind::Unfinished, Subject::ApiFile, key.to_string())]);
     assert!(report.sound);
 }
 
@@ -226,6 +263,27 @@ async fn flat_names_that_clients_were_told_of_must_be_there() {
         (Kind::NotHeld, Subject::FlatIndex, "tool/manifests/1.0".to_owned()),
     ];
     assert_eq!(found(&report), expected);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_copy_of_a_bottle_that_was_given_up_on_is_nothing_to_repair() {
+    let fixture = published().await;
+    let mut set = set(&fixture, RUN);
+    set.needs[0].bottles[0].flat = vec!["tool-1.0.x86_64_linux.bottle.tar.gz".parse().unwrap()];
+    set.save(&*fixture.store).await.unwrap();
+    let report = fixture.verify(Depth::Sizes).await;
+    assert!(only(&report).kind == Kind::NotHeld && report.is_repairable());
+    let digest: Digest = fixture.digest_of("tool", LINUX).parse().unwrap();
+    let failure = Failure::new(Reason::NotFound, "gone", 1, Timestamp::UNIX_EPOCH);
+    fixture
+        .change_manifest(|manifest| {
+            let bottles = &mut manifest.images.values_mut().next().unwrap().bottles;
+            bottles.get_mut(&digest).unwrap().state = State::Dead(failure);
+        })
+        .await;
+    let report = fixture.verify(Depth::Sizes).await;
+    assert_eq!(report.count(Kind::NotHeld), 2);
+    assert!(!report.is_repairable(), "{:#?}", report.findings);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

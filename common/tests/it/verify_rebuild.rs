@@ -1,5 +1,6 @@
 //! A manifest that is lost or damaged is made anew from what the mirror holds.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -7,8 +8,10 @@ use bytes::Bytes;
 use common::bottle::{Digest, ImagePath, ObjectKey};
 use common::manifest::{self, Manifest, State};
 use common::message::Lane;
+use common::publication::{Published, Scope, Set};
+use common::receipt::What;
 use common::store::{Condition, StoreError, superseded_tags};
-use common::verify::{Depth, Kind, RebuildError, Rebuilt, Was};
+use common::verify::{Depth, Finding, Kind, RebuildError, Rebuilt, Repair, Was};
 use futures_util::future::BoxFuture;
 use testbed::{FormulaSpec, Spec};
 
@@ -193,6 +196,9 @@ async fn what_can_not_be_vouched_for_is_left_out_and_fetched_again() {
         (Kind::WrongSize, keys[0].clone()),
         (Kind::WrongChecksum, keys[1].clone()),
         (Kind::Unreadable, "v2/homebrew/core/uniform-00004/manifests/1.0.0".to_owned()),
+        // They name what is left out.
+        (Kind::OfNoSet, "api/formula.json".to_owned()),
+        (Kind::OfNoSet, "api/formula.jws.json".to_owned()),
         (Kind::Extra, unnamed.to_string()),
         (Kind::Extra, keys[3].clone()),
     ];
@@ -303,4 +309,139 @@ async fn what_clients_read_is_restored_where_it_is_certain() {
     let rebuilt = fixture.rebuild(Depth::Sizes).await;
     let scopes: Vec<_> = rebuilt.published.iter().map(ToString::to_string).collect();
     assert_eq!(scopes, ["arm64_tahoe", "all-clients", "no-bottles"]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_bottle_whose_size_no_index_states_is_read_before_it_is_taken_for_held() {
+    let ruby = FormulaSpec { unlisted: false, ..FormulaSpec::portable_ruby("4.0.1") };
+    let mut fixture = Fixture::new(Spec { formulae: [tool().formulae, vec![ruby]].concat(), ..tool() }).await;
+    fixture.selection =
+        "formulae=['tool']\ntags=['x86_64_linux']\nportable_ruby=['x86_64_linux']".parse().unwrap();
+    fixture.sync().await;
+    let ruby = fixture.key_of("portable-ruby", "x86_64_linux");
+    let whole = fixture.object(ruby.as_str()).await.unwrap();
+    let file = ObjectKey::blob(&"v2/_files/bottles.example.com/foo".parse().unwrap(), &Digest::of(b"whole"));
+    for depth in [Depth::Sizes, Depth::Bytes] {
+        fixture.overwrite(ruby.as_str(), &whole[..whole.len() / 2]).await;
+        fixture.overwrite(file.as_str(), b"half").await;
+        // Without an index nobody says how long it is.
+        let of_ruby = "v2/homebrew/core/portable-ruby/manifests/";
+        for index in fixture.store.list(of_ruby, None, 10).await.unwrap() {
+            fixture.remove(index.key.as_str()).await;
+        }
+        fixture.remove(manifest::KEY).await;
+        let rebuilt = fixture.rebuild(depth).await;
+        assert_eq!(rebuilt.held.bottles, 1);
+        for key in [&ruby, &file] {
+            let finding = rebuilt.left_out.iter().find(|finding| finding.key == *key).unwrap();
+            assert_eq!((finding.kind, &finding.repair), (Kind::WrongChecksum, &Some(Repair::Reported)));
+        }
+        // Its true size is known to upstream alone.
+        let repaired = rebuilt.repair.unwrap();
+        assert_eq!((repaired.reported, repaired.total().bottles), (2, 0));
+        assert_eq!(fixture.queues[&Lane::Small].0.depth().await.unwrap().total(), 0);
+        fixture.settle().await;
+        assert_eq!(fixture.sync().await.1.fetched.bottles, 1);
+        assert!(fixture.object(ruby.as_str()).await.unwrap() == whole);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_rebuild_that_is_killed_before_it_asks_for_a_damaged_bottle_does_not_forget_it() {
+    let mut fixture = mirrored(Spec::uniform(5, 3, 2_000, &["all"])).await;
+    let key = fixture.expected().into_keys().next().unwrap();
+    let whole = fixture.object(&key).await.unwrap();
+    fixture.overwrite(&key, &altered(&whole)).await;
+    // Nothing is left of the image but a bottle that is damaged.
+    let (image, _) = key.split_once("/blobs/").unwrap();
+    fixture.remove(manifest::KEY).await;
+    let sound = Arc::clone(&fixture.store);
+    let die = |key: ObjectKey| -> BoxFuture<'static, Result<(), StoreError>> {
+        let is_receipt = key.as_str().starts_with("_sync/receipts/");
+        let why = "the rebuild was killed";
+        let outcome =
+            if is_receipt { Err(StoreError::Refused { key: key.to_string(), why }) } else { Ok(()) };
+        Box::pin(async { outcome })
+    };
+    fixture.store = Arc::new(HookedStore::before_put(Arc::clone(&sound), die));
+    fixture.verifier(Depth::Bytes).rebuild().await.unwrap_err();
+    fixture.store = sound;
+    fixture.lose_messages().await;
+    let known = &fixture.manifest().await.images[&image.parse::<ImagePath>().unwrap()];
+    assert_eq!(known.damaged.len(), 1);
+    assert!(!fixture.verify(Depth::Bytes).await.sound);
+    // It has its size, and would be taken for sound.
+    assert_eq!(fixture.sync().await.1.fetched.bottles, 1);
+    assert!(fixture.object(&key).await.unwrap() == whole);
+    assert!(fixture.verify(Depth::Bytes).await.sound);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_image_of_one_damaged_bottle_is_not_forgotten_by_a_rebuild() {
+    let fixture = mirrored(tool()).await;
+    let image: ImagePath = "v2/_files/bottles.example.com/foo".parse().unwrap();
+    let key = ObjectKey::blob(&image, &Digest::of(b"whole"));
+    fixture.overwrite(key.as_str(), b"other").await;
+    fixture.remove(manifest::KEY).await;
+    fixture.rebuild(Depth::Sizes).await;
+    assert!(fixture.manifest().await.images[&image].damaged.contains(&Digest::of(b"whole")));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn api_files_whose_bottles_are_not_there_are_told_until_they_are_published_anew() {
+    let index = "v2/homebrew/core/tool/manifests/1.0".to_owned();
+    for gone in [mirrored(tool()).await.tool_key("arm64_tahoe"), index] {
+        let fixture = mirrored(tool()).await;
+        fixture.remove(&gone).await;
+        fixture.remove(manifest::KEY).await;
+        let rebuilt = fixture.rebuild(Depth::Sizes).await;
+        let of_no_set = |findings: &[Finding]| -> Vec<String> {
+            let found = findings.iter().filter(|one| one.kind == Kind::OfNoSet && one.wrong);
+            found.map(|one| one.key.to_string()).collect()
+        };
+        let told = of_no_set(&rebuilt.left_out);
+        for path in ["formula.json", "formula.jws.json", "internal/packages.arm64_tahoe.jws.json"] {
+            assert!(told.contains(&format!("api/{path}")), "{path} of {told:?} without {gone}");
+        }
+        let linux = told.contains(&"api/internal/packages.x86_64_linux.jws.json".to_owned());
+        assert_eq!(linux, gone.contains("/manifests/"), "{told:?} without {gone}");
+        let report = fixture.verify(Depth::Sizes).await;
+        assert_eq!((of_no_set(&report.findings), report.sound), (told, false));
+        fixture.sync().await;
+        let report = fixture.verify(Depth::Bytes).await;
+        assert!(report.sound, "{:#?}", report.findings);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_clients_read_before_is_restored_too() {
+    let fixture = mirrored(tool()).await;
+    let path = "internal/packages.x86_64_linux.jws.json";
+    let first = fixture.api(path).await.unwrap();
+    let newer = FormulaSpec::new("tool", "1.1").with_bottle("x86_64_linux", 4_002);
+    fixture.testbed.replace(Spec { formulae: vec![newer.with_bottle("arm64_tahoe", 4_003)], ..tool() });
+    fixture.sync().await;
+    assert!(fixture.api(path).await.unwrap() != first);
+    let before = fixture.manifest().await.publication;
+    // A set that waits for its bottles holds nothing back.
+    let newest = before.newest().unwrap();
+    let mut waiting = Set::load(&*fixture.store, newest).await.unwrap().unwrap();
+    waiting.run = waiting.run.next();
+    waiting.files.values_mut().for_each(|file| file.sha256 = Digest::of(b"newer"));
+    let needed = waiting.needs.iter_mut().flat_map(|need| &mut need.bottles);
+    needed.for_each(|bottle| bottle.digest = Digest::of(b"on its way"));
+    waiting.save(&*fixture.store).await.unwrap();
+
+    fixture.remove(manifest::KEY).await;
+    fixture.rebuild(Depth::Sizes).await;
+    let after = fixture.manifest().await.publication;
+    let runs = |published: &BTreeMap<Scope, Published>| -> Vec<_> {
+        published.iter().map(|(scope, published)| (scope.clone(), published.run.clone())).collect()
+    };
+    assert_eq!(runs(&after.published), runs(&before.published));
+    assert_eq!(runs(&after.previous), runs(&before.previous));
+    assert_eq!(after.held_since, None);
+    fixture.order(What::Rollback { clients: Vec::new() }).await;
+    fixture.settle().await;
+    assert!(fixture.api(path).await.unwrap() == first);
 }

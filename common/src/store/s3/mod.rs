@@ -5,24 +5,20 @@
 //! upload carries its own, and an upload is completed only with the proof that
 //! all of it hashed right.
 
+mod copy;
 mod error;
 mod location;
 mod upload;
 
 use std::collections::HashMap;
-use std::fmt::Write as _;
 use std::ops::Range;
 
 use async_trait::async_trait;
 use aws_config::SdkConfig;
 use aws_config::retry::RetryConfig;
 use aws_sdk_s3::Client;
-use aws_sdk_s3::operation::copy_object::builders::CopyObjectFluentBuilder;
 use aws_sdk_s3::primitives::DateTime;
-use aws_sdk_s3::types::{
-    ChecksumAlgorithm, ChecksumMode, ChecksumType, Delete, MetadataDirective, ObjectIdentifier,
-    TaggingDirective,
-};
+use aws_sdk_s3::types::{ChecksumAlgorithm, ChecksumMode, ChecksumType, Delete, ObjectIdentifier};
 use futures_util::{FutureExt, StreamExt, TryStreamExt, stream};
 use jiff::Timestamp;
 
@@ -90,56 +86,6 @@ impl S3 {
 
     fn full(&self, key: &ObjectKey) -> String {
         self.location.full(key.as_str())
-    }
-
-    /// A copy inside the bucket, with its key's headers and no tags.
-    fn copying(&self, from: &ObjectKey, to: &ObjectKey) -> CopyObjectFluentBuilder {
-        let Headers { content_type, cache_control } = Headers::of(to);
-        self.client
-            .copy_object()
-            .bucket(self.bucket())
-            .key(self.full(to))
-            .copy_source(encoded(&format!("{}/{}", self.bucket(), self.full(from))))
-            .metadata_directive(MetadataDirective::Replace)
-            .content_type(content_type)
-            .cache_control(cache_control)
-            // The source may be tagged to expire; its copy is wanted.
-            .tagging_directive(TaggingDirective::Replace)
-            // Hashed once more by S3, as a whole, which bottles in parts never were.
-            .checksum_algorithm(ChecksumAlgorithm::Sha256)
-    }
-
-    /// Sends a copy that must come out as `expected`; `false` if there is nothing to copy.
-    async fn copied(
-        &self,
-        request: CopyObjectFluentBuilder,
-        from: &ObjectKey,
-        expected: Digest,
-    ) -> Result<bool, StoreError> {
-        let output = match request.send().await {
-            Ok(output) => output,
-            Err(error) if is_absent(&Fault::of(&error)) => return Ok(false),
-            Err(error) if is_conflict(&Fault::of(&error)) => {
-                return Err(StoreError::Conflict { key: from.clone() });
-            }
-            Err(error) => return Err(failed("copy", from.to_string(), &error)),
-        };
-        let checksum = output.copy_object_result().and_then(|result| result.checksum_sha256());
-        if let Some(checksum) = checksum
-            && checksum != expected.to_base64()
-        {
-            // What is stored under the source's key is not what was verified.
-            return Err(match Digest::from_base64(checksum) {
-                Some(actual) => StoreError::WrongDigest { key: from.clone(), actual },
-                None => StoreError::Failed {
-                    operation: "copy",
-                    key: from.to_string(),
-                    cause: "the copy has another checksum than the bottle".to_owned(),
-                    transient: false,
-                },
-            });
-        }
-        Ok(true)
     }
 
     async fn delete_batch(&self, batch: &[ObjectKey]) -> Result<(), StoreError> {
@@ -287,11 +233,17 @@ impl Store for S3 {
         let Some(meta) = self.head(from).await?.filter(|meta| meta.size <= LARGEST_COPY) else {
             return Ok(false);
         };
-        // Before it is visible under another key.
-        if let Some(actual) = meta.sha256.filter(|actual| *actual != expected) {
-            return Err(StoreError::WrongDigest { key: from.clone(), actual });
-        }
-        self.copied(self.copying(from, to), from, expected).await
+        let request = self.copying(from, to);
+        // What is wrong must be found before it is visible under another key.
+        let request = match meta.sha256 {
+            Some(actual) if actual == expected => request,
+            Some(actual) => return Err(StoreError::WrongDigest { key: from.clone(), actual }),
+            None => match self.read_through(from, expected).await? {
+                Some(Version(version)) => request.copy_source_if_match(version),
+                None => return Ok(false),
+            },
+        };
+        self.copied(request, from, expected).await
     }
 
     async fn adopt(
@@ -407,21 +359,6 @@ fn whole_sha256(checksum: Option<&str>, of: Option<&ChecksumType>) -> Option<Dig
     Digest::from_base64(checksum)
 }
 
-/// A key as a header's URL has it: everything but unreserved characters and
-/// slashes escaped.
-fn encoded(path: &str) -> String {
-    let mut text = String::with_capacity(path.len());
-    for byte in path.bytes() {
-        if byte.is_ascii_alphanumeric() || b"-_.~/".contains(&byte) {
-            text.push(char::from(byte));
-        } else {
-            // Writing to a text can't fail.
-            let _ = write!(text, "%{byte:02X}");
-        }
-    }
-    text
-}
-
 #[cfg(test)]
 mod tests {
     use bytes::Bytes;
@@ -469,6 +406,59 @@ mod tests {
             let expected = Headers::of(key);
             assert_eq!(head.content_type(), Some(expected.content_type), "{key}");
             assert_eq!(head.cache_control(), Some(expected.cache_control), "{key}");
+        }
+    }
+
+    /// Two keys of the bottle of these bytes, and a flat name.
+    fn names_of(digest: &Digest) -> (ObjectKey, [ObjectKey; 2]) {
+        let [from, to] = ["v2/homebrew/core/wget", "v2/example/tap/wget"]
+            .map(|image| ObjectKey::blob(&image.parse().unwrap(), digest));
+        (from, [to, "wget-1.0.all.bottle.tar.gz".parse().unwrap()])
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn a_damaged_bottle_without_a_checksum_is_copied_nowhere() {
+        let emulator = Emulator::start().unwrap();
+        let store = bucket(&emulator, "s3://copies").await;
+        let (whole, other) = (Bytes::from_static(b"whole"), Bytes::from_static(b"other"));
+        let (from, names) = names_of(&Digest::of(&whole));
+        store.put(&from, whole.clone().into(), Condition::Always).await.unwrap();
+        let [bottle, flat] = &names;
+        assert!(store.copy(&from, flat).await.unwrap());
+        // By someone who tells S3 no checksum that is of use here.
+        let foreign =
+            store.client.put_object().bucket("copies").key(from.as_str()).body(other.clone().into());
+        foreign.send().await.unwrap();
+        assert_eq!(store.head(&from).await.unwrap().unwrap().sha256, None);
+        for to in &names {
+            let error = store.copy(&from, to).await.unwrap_err();
+            let is_wrong =
+                matches!(&error, StoreError::WrongDigest { actual, .. } if *actual == Digest::of(&other));
+            assert!(is_wrong, "{to}: {error}");
+        }
+        assert!(store.head(bottle).await.unwrap().is_none());
+        assert_eq!(store.get(flat).await.unwrap().unwrap().body, whole);
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn a_bottle_that_came_in_parts_is_copied_once_its_bytes_were_read() {
+        const PART: usize = 5 << 20;
+        let emulator = Emulator::start().unwrap();
+        let store = bucket(&emulator, "s3://copies").await;
+        let parts = [Bytes::from(vec![1; PART]), Bytes::from_static(b"the rest")];
+        let mut hasher = crate::bottle::Hasher::new();
+        parts.iter().for_each(|part| hasher.update(part));
+        let digest = Digest::of(&parts.concat());
+        let (from, names) = names_of(&digest);
+        let upload = store.begin(&from, parts.concat().len() as u64, PART as u64).await.unwrap();
+        for (at, part) in (0..).zip(&parts) {
+            upload.part(at, part.clone()).await.unwrap();
+        }
+        upload.complete(hasher.verify(digest).unwrap()).await.unwrap();
+        assert_eq!(store.head(&from).await.unwrap().unwrap().sha256, None);
+        for to in &names {
+            assert!(store.copy(&from, to).await.unwrap(), "{to}");
+            assert_eq!(store.get(to).await.unwrap().unwrap().body, parts.concat(), "{to}");
         }
     }
 
@@ -556,10 +546,5 @@ mod tests {
         assert!(matches!(denied, StoreError::Failed { transient: false, .. }), "{denied}");
         assert!(denied.to_string().contains("s3:PutObject"), "{denied}");
         assert_eq!(asked.load(Ordering::Relaxed), 1);
-    }
-
-    #[test]
-    fn a_copys_source_is_escaped() {
-        assert_eq!(encoded("b/v2/x/blobs/sha256:0a+é"), "b/v2/x/blobs/sha256%3A0a%2B%C3%A9");
     }
 }
