@@ -1,6 +1,7 @@
 //! `bottles import-hashes` and `bottles export-hashes`: coming from the Python system,
 //! and telling others in its words.
 
+mod describe;
 mod read;
 
 use std::fs::{File, Permissions};
@@ -11,11 +12,10 @@ use std::sync::Arc;
 
 use anyhow::Context as _;
 use common::clock::Clock;
-use common::hash_file::{self, HashFile, ImportReport, ImportSettings, Importer};
+use common::hash_file::{self, Exported, HashFile, ImportSettings, Importer, Trust, Versions};
 use common::manifest;
-use common::run::Count;
-use common::selection::{self, Selection, SelectionFile};
-use common::size::ByteSize;
+use common::pipeline::STORE_RETRY;
+use common::selection::{Selection, SelectionFile};
 use common::store::{Folder, Store};
 
 use crate::args::{ExportHashesOptions, ImportHashesOptions};
@@ -24,9 +24,6 @@ use crate::destination::Destination;
 use crate::output::{self, Exit, Usage, counted, grouped, line};
 use crate::place::{self, Local};
 use crate::{progress, stop};
-
-/// How many entries that were skipped are shown.
-const SHOWN: usize = 20;
 
 /// A mirror to import into.
 struct Target {
@@ -39,7 +36,7 @@ struct Target {
 }
 
 pub(crate) async fn import(options: ImportHashesOptions) -> anyhow::Result<Exit> {
-    let trust = selection::globs(&options.trust).map_err(|error| Usage(format!("--trust: {error}")))?;
+    let trust = Trust::new(options.trust.clone()).map_err(|error| Usage(format!("--trust: {error}")))?;
     let everything = Selection::new(SelectionFile::default())?;
     let upstream = place::upstream(&read::allowing(&options.file, &options.upstream)?, &everything)?;
     let bytes = read::read(&options.file, &upstream, &options.target.place.store).await?;
@@ -53,25 +50,23 @@ pub(crate) async fn import(options: ImportHashesOptions) -> anyhow::Result<Exit>
         clock: target.clock.clone(),
         settings: ImportSettings {
             trust,
+            listed_only: options.listed_only,
             concurrency: usize::from(options.concurrency),
             dry_run: options.dry_run,
             ..ImportSettings::new(options.upstream.api_url.clone())
         },
         progress: hash_file::ImportProgress::default(),
+        stop: stop::on_signals()?,
     };
-    let cancel = stop::on_signals()?;
-    let importing = cancel.run_until_cancelled(importer.import(file));
-    let report = progress::while_importing(&importer.progress, options.json, importing).await;
-    let Some(report) = report.transpose()? else {
-        anyhow::bail!("stopped while importing; the same command goes on where this one was");
-    };
+    let importing = importer.import(file);
+    let report = progress::while_importing(&importer.progress, options.json, importing).await?;
     if let Some(local) = target.local.as_ref().filter(|_| !options.dry_run) {
         local.settler().settle().await?;
     }
     if options.json {
         output::json(&report)?;
     } else {
-        describe(&report, &target, options.dry_run);
+        describe::import(&report, &target, &options);
     }
     Ok(if report.skipped.is_empty() { Exit::Done } else { Exit::Attention })
 }
@@ -109,82 +104,6 @@ async fn open(options: &ImportHashesOptions) -> anyhow::Result<Target> {
     Ok(Target { store, clock: Clock::system(), local: None, named })
 }
 
-fn describe(report: &ImportReport, target: &Target, dry_run: bool) {
-    let row = |name: &str, count: Count, what: &str| {
-        if count.bottles > 0 {
-            let bottles = counted(count.bottles, "bottle");
-            line(format_args!("{name:<12} {bottles}, {}: {what}", ByteSize(count.bytes)));
-        }
-    };
-    let updated = report.last_updated.as_ref().map(|at| format!(", last updated {at}")).unwrap_or_default();
-    let entries = if report.entries == 1 { "entry" } else { "entries" };
-    line(format_args!("File         {} {entries}{updated}", grouped(report.entries)));
-    row("Recorded", report.recorded, "the manifest has them already");
-    row("Held", report.held, "under their keys already");
-    if dry_run {
-        row("To adopt", report.adopted, "in dated folders with the right size; not read, so not verified");
-        row("To copy", report.copied, "from another image's key");
-        row("To trust", report.trusted, "nowhere in the place");
-    } else {
-        row("Adopted", report.adopted, "in dated folders; read, verified and copied to their keys");
-        row("Copied", report.copied, "from another image's key");
-        row("Trusted", report.trusted, "nowhere in the place, and not looked for");
-    }
-    skipped(report);
-    let dated = &report.dated;
-    if dated.objects > 0 {
-        let [first, last] = [&dated.first, &dated.last].map(|date| date.as_deref().unwrap_or_default());
-        line(format_args!(
-            "\nThe dated folders, {first} to {last}, hold {}, {}. They stay as they are: \
-             once you are content with the mirror you may remove them.",
-            counted(dated.objects, "object"),
-            ByteSize(dated.bytes)
-        ));
-    }
-    if dry_run {
-        line("This was a dry run: it looked at presence and sizes alone, and changed nothing.");
-        return;
-    }
-    if report.trusted.bottles > 0 {
-        line(format_args!(
-            "Warning: {} marked as mirrored without being there. Clients fail on them, and no sync \
-             fetches them: `bottles verify {}` finds them.",
-            if report.trusted.bottles == 1 {
-                "1 bottle is".to_owned()
-            } else {
-                format!("{} bottles are", grouped(report.trusted.bottles))
-            },
-            target.named
-        ));
-    }
-    match &target.local {
-        Some(_) => line(format_args!(
-            "Next: `bottles sync {}` reads the image indexes of these bottles and fetches the others.",
-            target.named
-        )),
-        None => line(
-            "Next: within minutes the deployed system takes note; its next plan reads the image \
-             indexes of these bottles and queues the others.",
-        ),
-    }
-}
-
-fn skipped(report: &ImportReport) {
-    if report.skipped.is_empty() {
-        return;
-    }
-    let reasons: Vec<_> =
-        report.reasons().iter().map(|(why, count)| format!("{} {}", grouped(*count), why.as_str())).collect();
-    line(format_args!("Skipped      {}: {}", grouped(report.skipped.len() as u64), reasons.join(", ")));
-    for skipped in report.skipped.iter().take(SHOWN) {
-        line(format_args!("  {}: {}: {}", skipped.key, skipped.why.as_str(), skipped.detail));
-    }
-    if report.skipped.len() > SHOWN {
-        let more = (report.skipped.len() - SHOWN) as u64;
-        line(format_args!("  and {} more (--json shows all)", grouped(more)));
-    }
-}
-
 pub(crate) async fn export(options: ExportHashesOptions) -> anyhow::Result<Exit> {
     let ExportHashesOptions { output, target: options } = options;
     let output = output.as_deref();
@@ -196,23 +115,36 @@ pub(crate) async fn export(options: ExportHashesOptions) -> anyhow::Result<Exit>
         );
     }
     let target = deployed::open(&options.place, Named::of(&options)).await?;
-    let (manifest, _) = manifest::load(&*target.pipeline.store).await?;
+    let store = &*target.pipeline.store;
+    let manifest = manifest::load_folded(store, STORE_RETRY).await?;
+    let versions = Versions::read(store, &manifest).await?;
     let now = target.pipeline.clock.now();
     match output {
         Some(path) => {
-            let exported = write(path, |to| hash_file::export(&manifest, now, to))
+            let exported = write(path, |to| hash_file::export(&manifest, &versions, now, to))
                 .with_context(|| format!("{} can't be written", path.display()))?;
             let entries = if exported.entries == 1 { "entry" } else { "entries" };
             line(format_args!("{} {entries} in {}", grouped(exported.entries), path.display()));
+            warn_of_other_taps(&exported);
         }
-        None => match hash_file::export(&manifest, now, &mut BufWriter::new(io::stdout().lock())) {
-            Ok(_) => {}
-            // The reader went away, and had enough.
-            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {}
-            Err(error) => return Err(error).context("standard output can't be written"),
-        },
+        None => {
+            let mut to = BufWriter::new(io::stdout().lock());
+            match hash_file::export(&manifest, &versions, now, &mut to) {
+                Ok(exported) => warn_of_other_taps(&exported),
+                // The reader went away, and had enough.
+                Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {}
+                Err(error) => return Err(error).context("standard output can't be written"),
+            }
+        }
     }
     Ok(Exit::Done)
+}
+
+fn warn_of_other_taps(exported: &Exported) {
+    if exported.other_taps > 0 {
+        let bottles = counted(exported.other_taps, "bottle");
+        output::warn(format_args!("{bottles} of other taps left out: such a file has no words for them"));
+    }
 }
 
 /// Writes a file that is seen whole or not at all; what is no plain file, a pipe or a

@@ -42,6 +42,11 @@ pub(crate) fn json(value: &impl Serialize) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Says something beside what is printed.
+pub(crate) fn warn(text: impl std::fmt::Display) {
+    let _ = writeln!(std::io::stderr(), "bottles: warning: {text}");
+}
+
 /// Prints an error and what led to it.
 pub(crate) fn fail(error: &anyhow::Error) -> ExitCode {
     // Errors of this project name their causes themselves; others don't.

@@ -42,7 +42,7 @@ pub struct LaneQueues {
 }
 
 /// The store is asked again for this long in the middle of a transfer.
-pub(crate) const STORE_RETRY: Policy = Policy {
+pub const STORE_RETRY: Policy = Policy {
     first_wait: Duration::from_millis(100),
     longest_wait: Duration::from_secs(5),
     budget: Duration::from_secs(30),

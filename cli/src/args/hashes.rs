@@ -20,6 +20,11 @@ pub(crate) struct ImportHashesOptions {
     #[arg(long, value_name = "GLOB")]
     pub(crate) trust: Vec<String>,
 
+    /// Leave out bottles that upstream doesn't list any more, which are to be retired soon
+    /// after
+    #[arg(long)]
+    pub(crate) listed_only: bool,
+
     /// Look at presence and sizes alone, and change nothing
     #[arg(long)]
     pub(crate) dry_run: bool,

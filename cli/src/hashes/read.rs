@@ -7,7 +7,7 @@ use std::path::Path;
 
 use anyhow::Context as _;
 use common::hash_file::{HashFileError, LARGEST};
-use common::registry::{self, ApiAnswer, Upstream};
+use common::registry::{self, Upstream};
 use common::store::Store as _;
 use futures_util::TryStreamExt as _;
 use url::Position;
@@ -49,14 +49,17 @@ pub(super) async fn read(
                 }
             }
         }
-        // No document was said to be known, so there is none that could be unchanged.
-        Source::Document(url) => match upstream.api_file(url, None).await {
-            Ok(ApiAnswer::Fresh { bytes, .. }) => Some(bytes.into()),
-            Ok(ApiAnswer::Missing | ApiAnswer::Unchanged) => {
+        Source::Document(url) => match upstream.document(url).await {
+            Ok(bytes) => Some(bytes.into()),
+            Err(registry::Error::NotFound { .. }) => {
                 return Err(Usage(format!("{source}: the server doesn't have it")).into());
             }
+            Err(registry::Error::Unexpected { status: status @ (401 | 403), .. }) => {
+                let why = "a signed URL may have run out, or its file be gone";
+                return Err(Usage(format!("{source}: the server refuses it (HTTP {status}): {why}")).into());
+            }
             Err(registry::Error::TooLarge { .. }) => None,
-            Err(error) => return Err(error.into()),
+            Err(error) => return Err(error).with_context(|| source.to_string()),
         },
     };
     bytes.ok_or(HashFileError::TooLarge).with_context(|| source.to_string())

@@ -12,6 +12,7 @@ mod env;
 mod faults;
 mod harness;
 mod hashes;
+mod hashes_bucket;
 mod kill;
 mod memory;
 mod plan;

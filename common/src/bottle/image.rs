@@ -163,6 +163,12 @@ impl ImagePath {
         &self.0
     }
 
+    /// Whether its bottles are homebrew/core's, which clients find under flat names at
+    /// the root too.
+    pub fn is_core(&self) -> bool {
+        self.0.starts_with("v2/homebrew/core/")
+    }
+
     /// The URL of a bottle in the registry at `origin`.
     pub fn blob_url(&self, origin: &Origin, digest: &Digest) -> String {
         format!("{origin}/{self}/blobs/sha256:{digest}")

@@ -8,12 +8,14 @@ mod digest;
 mod image;
 mod key;
 mod name;
+mod ref_name;
 mod tag;
 
 pub use digest::{Collector, Digest, DigestMismatch, Hasher, Verified, VerifiedBytes};
 pub use image::{ImagePath, ImageTag, Origin, RootUrl};
 pub use key::{KeyKind, ObjectKey};
 pub use name::FormulaName;
+pub(crate) use ref_name::RefName;
 pub use tag::{Arch, BottleTag, MacRelease};
 
 /// A name that its type refuses, and why.

@@ -1,37 +1,26 @@
 //! One bottle's way from a dated folder to its key.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 
+use jiff::Timestamp;
+
 use crate::bottle::{Hasher, ObjectKey};
+use crate::clock::Clock;
 use crate::retry::{Policy, Retryable as _, Verdict};
 use crate::store::{LARGEST_COPY, Resumed, Store, StoreError, Version};
 
 use super::contents::Dated;
+use super::fate::{Fate, Judged, There, Wanted};
 use super::identify::{Bottle, Target};
 use super::progress::ImportProgress;
 use super::report::Why;
-
-/// What became of one image's copy of a bottle.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Fate {
-    /// The manifest has it as held, and it is there.
-    Recorded,
-    /// It was under its key, and was verified there.
-    Held,
-    /// It was verified in a dated folder, and copied.
-    Adopted,
-    /// It was copied from another image's key.
-    Copied,
-    /// It is nowhere, and the operator's word is taken.
-    Trusted,
-    /// It is not in the mirror.
-    Skipped(Why, String),
-}
 
 /// Adopts bottles. Cheap to clone.
 #[derive(Clone)]
 pub(super) struct Adopter {
     pub(super) store: Arc<dyn Store>,
+    pub(super) clock: Clock,
     pub(super) retry: Policy,
     pub(super) progress: ImportProgress,
 }
@@ -39,17 +28,21 @@ pub(super) struct Adopter {
 /// A bottle that is to be adopted.
 pub(super) struct Todo<'a> {
     pub(super) bottle: &'a Bottle,
-    /// Where the manifest has it as held, under another image's key.
-    pub(super) source: Option<ObjectKey>,
-    /// Where it is to be.
-    pub(super) targets: Vec<Wanted>,
+    /// The copy that the manifest has as held: nothing of it was read.
+    pub(super) source: Option<Target>,
+    /// Those that are to be.
+    pub(super) wanted: Vec<Wanted>,
 }
 
-/// One image's copy that is to be.
-pub(super) struct Wanted {
-    pub(super) target: Target,
-    /// Whether something of its size is under its key: it may be the bottle.
-    pub(super) is_there: bool,
+/// What is known while a bottle is brought to its keys.
+struct Work<'a> {
+    bottle: &'a Bottle,
+    judged: Vec<Judged>,
+    /// Which of them others are copied from.
+    source: Option<usize>,
+    wanted: VecDeque<Wanted>,
+    /// What was found out of the dated objects, so that they are read once.
+    refused: Option<Fate>,
 }
 
 /// What reading an object came to.
@@ -62,40 +55,55 @@ enum Read {
 
 impl Adopter {
     /// Brings a bottle to its keys; an error is the store's, and about no bottle alone.
-    pub(super) async fn adopt(&self, todo: Todo<'_>) -> Result<Vec<(Target, Fate)>, StoreError> {
-        let Todo { bottle, mut source, mut targets } = todo;
-        // What was found out of the dated objects, so that they are read once.
-        let mut refused: Option<Fate> = None;
-        let mut fates = Vec::with_capacity(targets.len());
+    pub(super) async fn adopt(&self, todo: Todo<'_>) -> Result<Vec<Judged>, StoreError> {
+        let Todo { bottle, source, mut wanted } = todo;
         // The others may be copied from those that are there.
-        targets.sort_by_key(|wanted| !wanted.is_there);
-        for Wanted { target, is_there } in targets {
-            let to = bottle.key_of(&target);
-            let mut fate = Fate::Skipped(Why::Absent, "it is nowhere in the place".to_owned());
-            if is_there {
-                fate = self.verify(&to, bottle).await?;
+        wanted.sort_by_key(|wanted| wanted.there != There::OfItsSize);
+        let judged: Vec<_> = source.iter().map(|target| Judged::new(target, Fate::Recorded)).collect();
+        let source = source.map(|_| 0);
+        let mut work = Work { bottle, judged, source, wanted: wanted.into(), refused: None };
+        while let Some(wanted) = work.wanted.pop_front() {
+            let judged = self.bring(wanted, &mut work).await?;
+            if matches!(judged.fate, Fate::Held | Fate::Adopted) {
+                work.source = Some(work.judged.len());
             }
-            if fate != Fate::Held
-                && let Some(from) = &source
-            {
-                fate = self.copy(from, &to, bottle.size).await?;
-            }
-            if !matches!(fate, Fate::Held | Fate::Copied) {
-                fate = match &refused {
-                    Some(refused) => refused.clone(),
-                    None => self.adopt_dated(bottle, &to).await?.unwrap_or(fate),
-                };
-                if !matches!(fate, Fate::Adopted) {
-                    refused = Some(fate.clone());
-                }
-            }
-            if matches!(fate, Fate::Held | Fate::Adopted) {
-                source = Some(to);
-            }
-            fates.push((target, fate));
+            work.judged.push(judged);
         }
         self.progress.finished();
-        Ok(fates)
+        Ok(work.judged)
+    }
+
+    /// Brings it to one key: as it is there, from another key, or from a dated folder.
+    async fn bring(&self, wanted: Wanted, work: &mut Work<'_>) -> Result<Judged, StoreError> {
+        let Wanted { target, there } = wanted;
+        let bottle = work.bottle;
+        let to = bottle.key_of(&target);
+        let (mut fate, lost_at) = match there {
+            There::Nothing => (Fate::Skipped(Why::Absent, "it is nowhere in the place".to_owned()), None),
+            There::Other { detail, at } => (Fate::Skipped(Why::Damaged, detail), Some(at)),
+            There::OfItsSize => {
+                let at = self.clock.now();
+                let fate = self.verify(&to, bottle).await?;
+                let is_lost = fate != Fate::Held;
+                (fate, is_lost.then_some(at))
+            }
+        };
+        if fate != Fate::Held
+            && let Some(source) = work.source
+        {
+            fate = self.copy(source, &to, work).await?;
+        }
+        if !matches!(fate, Fate::Held | Fate::Copied) {
+            fate = match &work.refused {
+                Some(refused) => refused.clone(),
+                None => self.adopt_dated(bottle, &to).await?.unwrap_or(fate),
+            };
+            if fate != Fate::Adopted {
+                work.refused = Some(fate.clone());
+            }
+        }
+        let lost_at = lost_at.filter(|_| !fate.is_taken());
+        Ok(Judged { target, fate, lost_at })
     }
 
     /// Whether what is under a bottle's key is the bottle: by the store's own checksum,
@@ -116,11 +124,18 @@ impl Adopter {
         })
     }
 
-    async fn copy(&self, from: &ObjectKey, to: &ObjectKey, size: u64) -> Result<Fate, StoreError> {
-        match self.retry.run(|| self.store.copy(from, to), |_, _| {}).await {
+    /// Copies it from another image's key. A copy that turns out to be damaged there is
+    /// no source any more, and to be mended itself.
+    async fn copy(&self, source: usize, to: &ObjectKey, work: &mut Work<'_>) -> Result<Fate, StoreError> {
+        let (at, from) = (self.clock.now(), work.bottle.key_of(&work.judged[source].target));
+        match self.retry.run(|| self.store.copy(&from, to), |_, _| {}).await {
             Ok(true) => Ok(Fate::Copied),
-            Ok(false) => Ok(not_copied(from, size)),
-            Err(error @ StoreError::WrongDigest { .. }) => Ok(Fate::Skipped(Why::Damaged, error.to_string())),
+            Ok(false) => Ok(not_copied(&from, work.bottle.size)),
+            Err(StoreError::WrongDigest { actual, .. }) => {
+                let detail = format!("{from} hashes to {actual}");
+                work.lose_source(source, detail.clone(), at);
+                Ok(Fate::Skipped(Why::Damaged, detail))
+            }
             Err(error) => Err(error),
         }
     }
@@ -191,6 +206,22 @@ impl Adopter {
                 }
                 Ok(Read::Refused(Why::Unreadable, error.to_string()))
             }
+        }
+    }
+}
+
+impl Work<'_> {
+    /// One that was only on record is brought to its key as the others are; one that
+    /// was verified a moment ago would be damaged again.
+    fn lose_source(&mut self, source: usize, detail: String, at: Timestamp) {
+        self.source = None;
+        if self.judged[source].fate == Fate::Recorded {
+            let Judged { target, .. } = self.judged.remove(source);
+            self.wanted.push_back(Wanted { target, there: There::Other { detail, at } });
+        } else {
+            let judged = &mut self.judged[source];
+            judged.fate = Fate::Skipped(Why::Damaged, detail);
+            judged.lost_at = Some(at);
         }
     }
 }

@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use crate::bottle::{BottleTag, ObjectKey};
 use crate::store::ObjectMeta;
 
-use super::name::{EntryKey, FlatFile, without_revision};
+use super::name::{FlatFile, without_revision};
 use super::report::DatedObjects;
 
 /// What is in the place: bottles under their keys, and in dated folders.
@@ -45,14 +45,15 @@ impl Contents {
         self.blobs.get(key).copied()
     }
 
-    /// The dated objects that may be an entry's bottle, the newest first. Revision and
-    /// rebuild may be any: not all keys tell them, and the hash decides.
-    pub(super) fn dated(&self, entry: &EntryKey) -> Vec<Dated> {
-        let by = (without_revision(entry.stem()).into(), entry.tag().clone());
+    /// The dated objects that may be the bottle of a tag that goes by
+    /// `<name>-<version>`, the newest first. Revision and rebuild may be any: not all
+    /// keys tell them, and the hash decides.
+    pub(super) fn dated(&self, stem: &str, tag: &BottleTag) -> Vec<Dated> {
+        let by = (without_revision(stem).into(), tag.clone());
         let mut found = self.dated.get(&by).cloned().unwrap_or_default();
         found.sort_by_cached_key(|dated| {
             let (date, file) = dated.date_and_file();
-            let is_exact = FlatFile::parse(file).is_some_and(|file| file.stem == entry.stem());
+            let is_exact = FlatFile::parse(file).is_some_and(|file| file.stem == stem);
             (Reverse(date.to_owned()), !is_exact, Reverse(file.to_owned()))
         });
         found
@@ -66,7 +67,7 @@ impl Contents {
         }
         let total = &mut self.total;
         total.objects += 1;
-        total.bytes += size;
+        total.bytes = total.bytes.saturating_add(size);
         if total.first.as_deref().is_none_or(|first| date < first) {
             total.first = Some(date.to_owned());
         }
@@ -104,6 +105,7 @@ fn is_date(text: &str) -> bool {
 mod tests {
     use super::*;
     use crate::bottle::Digest;
+    use crate::hash_file::EntryKey;
 
     fn contents(objects: &[&str]) -> Contents {
         let meta = |key: &&str| ObjectMeta {
@@ -116,7 +118,8 @@ mod tests {
     }
 
     fn found(contents: &Contents, key: &str) -> Vec<String> {
-        contents.dated(&key.parse().unwrap()).into_iter().map(|dated| dated.key.to_string()).collect()
+        let key: EntryKey = key.parse().unwrap();
+        contents.dated(key.stem(), key.tag()).into_iter().map(|dated| dated.key.to_string()).collect()
     }
 
     #[test]

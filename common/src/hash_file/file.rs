@@ -6,8 +6,10 @@ use std::fmt;
 
 use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, Visitor};
 use serde_json::Value;
+use serde_json::value::RawValue;
 
 use crate::bottle::Digest;
+use crate::mirror::LARGEST_BOTTLE;
 use crate::registry::LARGEST_API_FILE;
 
 use super::name::EntryKey;
@@ -45,6 +47,12 @@ pub enum HashFileError {
     /// It is a web page, as servers send in place of what is not there.
     #[error("it is a web page and no JSON: name the file itself")]
     WebPage,
+    /// It is compressed.
+    #[error("it is gzip: unpack it first")]
+    Gzip,
+    /// It is text in another encoding than JSON's.
+    #[error("it is UTF-16: write it as UTF-8")]
+    Utf16,
     /// It is larger than [`LARGEST`].
     #[error("it is larger than {} MiB", LARGEST >> 20)]
     TooLarge,
@@ -59,10 +67,16 @@ impl HashFile {
         if bytes.len() as u64 > LARGEST {
             return Err(HashFileError::TooLarge);
         }
-        match bytes.iter().find(|byte| !byte.is_ascii_whitespace()) {
-            None => return Err(HashFileError::Empty),
-            Some(b'<') => return Err(HashFileError::WebPage),
-            Some(_) => {}
+        let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
+        match bytes.trim_ascii_start() {
+            [] => return Err(HashFileError::Empty),
+            [b'<', ..] => return Err(HashFileError::WebPage),
+            [0x1f, 0x8b, ..] => return Err(HashFileError::Gzip),
+            // A mark of either order, or a brace with a zero beside it.
+            [0xff, 0xfe, ..] | [0xfe, 0xff, ..] | [b'{', 0, ..] | [0, b'{', ..] => {
+                return Err(HashFileError::Utf16);
+            }
+            _ => {}
         }
         let malformed = |error: serde_json::Error| HashFileError::Malformed(error.to_string());
         let mut file = Self::default();
@@ -72,8 +86,13 @@ impl HashFile {
         if has_bottles { Ok(file) } else { Err(HashFileError::Malformed("there is none".to_owned())) }
     }
 
-    fn take(&mut self, key: &str, value: &Value) {
-        match read(key, value) {
+    fn take(&mut self, key: &RawValue, value: &RawValue) {
+        let Ok(key) = serde_json::from_str::<Cow<'_, str>>(key.get()) else {
+            return self.rejected.push(Skipped::new(key.get(), Why::Malformed, "its key is no text"));
+        };
+        let key = &*key;
+        let value = serde_json::from_str(value.get()).map_err(|error| error.to_string());
+        match value.and_then(|value| read(key, &value)) {
             Ok((key, entry)) => {
                 self.entries.insert(key, entry);
             }
@@ -95,6 +114,9 @@ fn read(key: &str, value: &Value) -> Result<(EntryKey, HashEntry), String> {
         .as_u64()
         .filter(|size| *size > 0)
         .ok_or("its file_size is no number of bytes above zero")?;
+    if size > LARGEST_BOTTLE {
+        return Err(format!("its file_size is larger than any bottle: {} GiB at most", LARGEST_BOTTLE >> 30));
+    }
     Ok((key, HashEntry { sha256, size }))
 }
 
@@ -155,10 +177,22 @@ impl<'de> Visitor<'de> for Bottles<'_> {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
-        while let Some((key, value)) = map.next_entry::<Cow<'de, str>, Value>()? {
-            self.0.take(&key, &value);
+        let mut last: Option<&RawValue> = None;
+        loop {
+            // Each on its own: what can't be read of one is known to be no other's.
+            let next = map.next_entry::<&'de RawValue, &'de RawValue>();
+            let Some((key, value)) = next.map_err(|error| after(last, error))? else { return Ok(()) };
+            self.0.take(key, value);
+            last = Some(key);
         }
-        Ok(())
+    }
+}
+
+/// Says where something is that is no JSON at all.
+fn after<E: serde::de::Error>(last: Option<&RawValue>, error: E) -> E {
+    match last {
+        Some(key) => E::custom(format_args!("after the entry {}: {error}", harmless(key.get()))),
+        None => error,
     }
 }
 
@@ -217,6 +251,49 @@ mod tests {
             assert!(skipped.detail.contains(word), "{skipped:?}");
         }
         assert_eq!(file.last_updated, None);
+    }
+
+    #[test]
+    fn an_entry_that_no_json_reader_takes_harms_no_other() {
+        let good = format!(r#"{{"sha256":"{}","file_size":5}}"#, sha("a"));
+        let huge = format!(r#"{{"sha256":"{}","file_size":1e999}}"#, sha("a"));
+        let absurd = format!(r#"{{"sha256":"{}","file_size":18446744073709551615}}"#, sha("a"));
+        let most = format!(r#"{{"sha256":"{}","file_size":{LARGEST_BOTTLE}}}"#, sha("a"));
+        let text = format!(
+            r#"{{"bottles":{{"a-1-all":{good},"huge-1-all":{huge},"\ud800-1-all":{good},
+                "absurd-1-all":{absurd},"deep-1-all":{},"m-1-all":{most},"z-1-all":{good}}}}}"#,
+            "[".repeat(500) + &"]".repeat(500)
+        );
+        let file = HashFile::parse(text.as_bytes()).unwrap();
+        let taken: Vec<_> = file.entries.keys().map(EntryKey::as_str).collect();
+        assert_eq!(taken, ["a-1-all", "m-1-all", "z-1-all"]);
+        let rejected: Vec<_> = file.rejected.iter().map(|skipped| &*skipped.key).collect();
+        assert_eq!(rejected, ["huge-1-all", r#""\ud800-1-all""#, "absurd-1-all", "deep-1-all"]);
+        assert!(file.rejected[2].detail.contains("larger than any bottle"), "{:?}", file.rejected[2]);
+    }
+
+    #[test]
+    fn what_is_no_json_is_said_to_be_after_the_entry_before_it() {
+        let good = format!(r#"{{"sha256":"{}","file_size":5}}"#, sha("a"));
+        let bad = r#"{"sha256":"x","file_size":NaN}"#;
+        let text = format!(r#"{{"bottles":{{"a-1-all":{good},"b-1-all":{bad},"z-1-all":{good}}}}}"#);
+        let error = HashFile::parse(text.as_bytes()).unwrap_err().to_string();
+        assert!(error.contains(r#"after the entry "a-1-all": "#), "{error}");
+    }
+
+    #[test]
+    fn what_is_packed_or_encoded_otherwise_is_named() {
+        let text = r#"{"bottles":{}}"#;
+        let utf16 = |mark: &str, order: fn(u16) -> [u8; 2]| -> Vec<u8> {
+            mark.encode_utf16().chain(text.encode_utf16()).flat_map(order).collect()
+        };
+        assert_eq!(HashFile::parse(b"\x1f\x8b\x08\0\0"), Err(HashFileError::Gzip));
+        for mark in ["", "\u{feff}"] {
+            assert_eq!(HashFile::parse(&utf16(mark, u16::to_le_bytes)), Err(HashFileError::Utf16));
+            assert_eq!(HashFile::parse(&utf16(mark, u16::to_be_bytes)), Err(HashFileError::Utf16));
+            assert_eq!(HashFile::parse(format!("{mark}{text}").as_bytes()), Ok(HashFile::default()));
+        }
+        assert_eq!(HashFile::parse("\u{feff} ".as_bytes()), Err(HashFileError::Empty));
     }
 
     #[test]

@@ -6,6 +6,7 @@ use url::Url;
 
 use crate::bottle::{BottleTag, Digest, FormulaName, ImagePath, ImageTag, ObjectKey, Origin};
 use crate::catalogue::{Catalogue, Formula};
+use crate::run::Count;
 
 use super::contents::{Contents, Dated};
 use super::file::HashEntry;
@@ -21,6 +22,8 @@ pub(super) struct Bottle {
     pub(super) keys: Vec<EntryKey>,
     /// Where the mirror keeps it: at least one.
     pub(super) targets: Vec<Target>,
+    /// Whether the catalogue lists its digest.
+    pub(super) is_listed: bool,
     /// Objects that may be it, of whatever size, the newest first.
     pub(super) dated: Vec<Dated>,
 }
@@ -47,6 +50,15 @@ impl Bottle {
         self.dated.iter().filter(|dated| dated.size == self.size)
     }
 
+    /// Objects of one of its names.
+    fn may_be(&mut self, objects: Vec<Dated>) {
+        for object in objects {
+            if !self.dated.contains(&object) {
+                self.dated.push(object);
+            }
+        }
+    }
+
     /// Each of its entries, as skipped.
     pub(super) fn skipped(&self, why: Why, detail: &str) -> impl Iterator<Item = Skipped> {
         self.keys.iter().map(move |key| Skipped::new(key.as_str(), why, detail))
@@ -54,6 +66,15 @@ impl Bottle {
 }
 
 /// The bottles that the entries are, and the entries that are none.
+#[derive(Debug, Default)]
+pub(super) struct Identified {
+    pub(super) bottles: Vec<Bottle>,
+    pub(super) skipped: Vec<Skipped>,
+    /// Bottles that the catalogue doesn't list, and that were not asked for.
+    pub(super) left_out: Count,
+}
+
+/// Which bottles the entries are.
 ///
 /// A digest that the catalogue lists says all; whatever the entry's key. One that it
 /// doesn't list is an old bottle's, and is known by its name.
@@ -61,42 +82,47 @@ pub(super) fn identify(
     entries: BTreeMap<EntryKey, HashEntry>,
     catalogue: &Catalogue,
     contents: &Contents,
-) -> (Vec<Bottle>, Vec<Skipped>) {
+    listed_only: bool,
+) -> Identified {
     let mut alike: BTreeMap<(Digest, u64), Vec<EntryKey>> = BTreeMap::new();
     for (key, HashEntry { sha256, size }) in entries {
         alike.entry((sha256, size)).or_default().push(key);
     }
     let digests: HashSet<Digest> = alike.keys().map(|(digest, _)| *digest).collect();
     let known = Known::new(catalogue, &digests);
-    let (mut bottles, mut skipped) = (Vec::new(), Vec::new());
+    let mut identified = Identified::default();
     for ((digest, size), keys) in alike {
-        let mut bottle = Bottle { digest, size, keys: Vec::new(), targets: Vec::new(), dated: Vec::new() };
-        bottle.targets.clone_from(known.by_digest.get(&digest).unwrap_or(&Vec::new()));
-        let is_listed = !bottle.targets.is_empty();
-        for key in keys {
-            let dated = contents.dated(&key);
-            if !is_listed {
-                let candidate = dated.iter().find(|dated| dated.size == size);
-                match known.by_name(&key, candidate) {
-                    Ok(target) => merge(&mut bottle.targets, target),
-                    Err((why, detail)) => {
-                        skipped.push(Skipped::new(key.as_str(), why, detail));
-                        continue;
-                    }
-                }
+        let bottle = match known.by_digest.get(&digest) {
+            Some(listed) => listed.bottle(digest, size, keys, contents),
+            None if listed_only => {
+                identified.left_out.add(size);
+                continue;
             }
-            for object in dated {
-                if !bottle.dated.contains(&object) {
-                    bottle.dated.push(object);
-                }
-            }
-            bottle.keys.push(key);
-        }
+            None => known.old(digest, size, keys, contents, &mut identified.skipped),
+        };
         if !bottle.keys.is_empty() {
-            bottles.push(bottle);
+            identified.bottles.push(bottle);
         }
     }
-    (bottles, skipped)
+    identified
+}
+
+impl Listed<'_> {
+    /// A bottle that the catalogue lists. Its object has the name that an entry's key
+    /// says, or the one that the catalogue does: a key may have the version otherwise.
+    fn bottle(&self, digest: Digest, size: u64, keys: Vec<EntryKey>, contents: &Contents) -> Bottle {
+        let mut dated: Vec<_> = keys.iter().map(|key| contents.dated(key.stem(), key.tag())).collect();
+        for (formula, tag) in &self.names {
+            let stem = format!("{}-{}", formula.name.short(), formula.pkg_version);
+            dated.push(contents.dated(&stem, tag));
+        }
+        let targets = self.targets.clone();
+        let mut bottle = Bottle { digest, size, keys, targets, is_listed: true, dated: Vec::new() };
+        for objects in dated {
+            bottle.may_be(objects);
+        }
+        bottle
+    }
 }
 
 /// Adds a target, or its tags to that of the same image.
@@ -113,9 +139,16 @@ fn merge(targets: &mut Vec<Target>, new: Target) {
 
 /// What the catalogue tells.
 struct Known<'a> {
-    by_digest: HashMap<Digest, Vec<Target>>,
+    by_digest: HashMap<Digest, Listed<'a>>,
     formulae: HashMap<&'a str, &'a Formula>,
     tags: HashSet<&'a BottleTag>,
+}
+
+/// What it tells of one digest.
+#[derive(Default)]
+struct Listed<'a> {
+    targets: Vec<Target>,
+    names: Vec<(&'a Formula, &'a BottleTag)>,
 }
 
 impl<'a> Known<'a> {
@@ -128,11 +161,39 @@ impl<'a> Known<'a> {
                 if digests.contains(digest) {
                     let file = formula.files.as_ref().and_then(|_| formula.url(tag, digest).parse().ok());
                     let target = Target { file, ..target(formula, formula.image_tag.clone(), tag) };
-                    merge(known.by_digest.entry(*digest).or_default(), target);
+                    let listed = known.by_digest.entry(*digest).or_default();
+                    merge(&mut listed.targets, target);
+                    listed.names.push((formula, tag));
                 }
             }
         }
         known
+    }
+
+    /// A bottle that it doesn't list, by those of its keys that name one.
+    fn old(
+        &self,
+        digest: Digest,
+        size: u64,
+        keys: Vec<EntryKey>,
+        contents: &Contents,
+        skipped: &mut Vec<Skipped>,
+    ) -> Bottle {
+        let (targets, dated) = (Vec::new(), Vec::new());
+        let mut bottle = Bottle { digest, size, keys: Vec::new(), targets, is_listed: false, dated };
+        for key in keys {
+            let dated = contents.dated(key.stem(), key.tag());
+            match self.by_name(&key, dated.iter().find(|dated| dated.size == size)) {
+                Ok(target) => merge(&mut bottle.targets, target),
+                Err((why, detail)) => {
+                    skipped.push(Skipped::new(key.as_str(), why, detail));
+                    continue;
+                }
+            }
+            bottle.may_be(dated);
+            bottle.keys.push(key);
+        }
+        bottle
     }
 
     /// An old bottle: of the formula with the longest name that the key begins with.
@@ -229,7 +290,8 @@ mod tests {
             .iter()
             .map(|(key, of)| (key.parse().unwrap(), HashEntry { sha256: digest(of), size: 9 }))
             .collect();
-        identify(entries, &catalogue(), &contents)
+        let Identified { bottles, skipped, .. } = identify(entries, &catalogue(), &contents, false);
+        (bottles, skipped)
     }
 
     fn targets(bottle: &Bottle) -> Vec<String> {

@@ -1,30 +1,35 @@
 //! Marks as mirrored what is verifiably in the place.
 
 use std::sync::Arc;
+use std::time::Duration;
 
-use globset::GlobSet;
 use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
 use tracing::Instrument as _;
 use url::Url;
 
 use crate::catalogue::Catalogue;
 use crate::clock::Clock;
-use crate::manifest::{self, Manifest, ManifestError, State};
-use crate::message::Message;
+use crate::manifest::{self, Manifest, ManifestError};
 use crate::pipeline::STORE_RETRY;
-use crate::receipt::{Entry, Outcome, Receipt};
 use crate::registry::{self, CatalogueAnswer, Upstream};
 use crate::retry::Policy;
 use crate::run::{Count, RunId};
-use crate::selection;
 use crate::store::{Store, StoreError};
 
-use super::adopt::{Adopter, Fate, Todo, Wanted};
+use super::adopt::{Adopter, Todo};
 use super::contents::Contents;
+use super::fate::{Fate, Judged};
 use super::file::HashFile;
-use super::identify::{Bottle, Target, identify};
+use super::identify::{Bottle, Identified, identify};
+use super::judge::{Judge, Rest};
 use super::progress::ImportProgress;
-use super::report::{ImportReport, Why};
+use super::report::{ImportReport, Resized, Why};
+use super::reporter::Reporter;
+use super::trust::{self, Trust, Trusted};
+
+/// How long what is being read may go on after it was asked to stop.
+const GRACE: Duration = Duration::from_secs(10);
 
 /// Takes over what the Python system mirrored.
 ///
@@ -42,6 +47,9 @@ pub struct Importer {
     pub settings: ImportSettings,
     /// How far it is; others may look at it.
     pub progress: ImportProgress,
+    /// Fires when it is to stop: it begins nothing new then, gives what is being read
+    /// ten seconds, and reports what was finished.
+    pub stop: CancellationToken,
 }
 
 /// How to import.
@@ -50,7 +58,9 @@ pub struct ImportSettings {
     /// The folder of the API files: `https://formulae.brew.sh/api`.
     pub api_url: Url,
     /// Formulae whose bottles are marked as held though they are nowhere.
-    pub trust: GlobSet,
+    pub trust: Trust,
+    /// Whether bottles that the catalogue doesn't list any more are left out.
+    pub listed_only: bool,
     /// How many objects are read at once.
     pub concurrency: usize,
     /// Whether it is only looked at presence and sizes, and nothing is written.
@@ -62,14 +72,17 @@ pub struct ImportSettings {
 impl ImportSettings {
     /// The defaults for this upstream.
     pub fn new(api_url: Url) -> Self {
-        let (trust, retry) = (GlobSet::empty(), STORE_RETRY);
-        Self { api_url, trust, concurrency: 16, dry_run: false, retry }
+        let (trust, retry) = (Trust::default(), STORE_RETRY);
+        Self { api_url, trust, listed_only: false, concurrency: 16, dry_run: false, retry }
     }
 }
 
 /// An import that could not be made, or not to its end.
 #[derive(Debug, thiserror::Error)]
 pub enum ImportError {
+    /// It was asked to stop.
+    #[error("stopped while importing; the same command goes on where this one was")]
+    Stopped,
     /// The catalogue can't be had.
     #[error("the catalogue {url} can't be read: {source}")]
     Catalogue {
@@ -89,9 +102,6 @@ pub enum ImportError {
     Panicked(#[from] tokio::task::JoinError),
 }
 
-/// One receipt reports at most this many bottles.
-const LARGEST_BATCH: usize = 256;
-
 impl Importer {
     /// Imports a file.
     pub async fn import(&self, file: HashFile) -> Result<ImportReport, ImportError> {
@@ -101,45 +111,43 @@ impl Importer {
     }
 
     async fn import_as(&self, run: RunId, file: HashFile) -> Result<ImportReport, ImportError> {
-        let catalogue = self.catalogue().await?;
-        let manifest = manifest::load_folded(&*self.store, self.settings.retry).await?;
-        let list = || self.store.list("", None, usize::MAX);
-        let contents = Contents::new(self.settings.retry.run(list, |_, _| {}).await?);
-
+        let looked = self.stop.run_until_cancelled(self.look()).await;
+        let Looked { catalogue, manifest, contents, listed_at } = looked.ok_or(ImportError::Stopped)??;
         let entries = (file.entries.len() + file.rejected.len()) as u64;
-        let (bottles, unknown) = identify(file.entries, &catalogue, &contents);
+        let identified = identify(file.entries, &catalogue, &contents, self.settings.listed_only);
         drop(catalogue);
+        let Identified { bottles, skipped, left_out } = identified;
+        let formulae = bottles.iter().flat_map(|bottle| &bottle.targets).map(|target| &target.formula);
         let mut report = ImportReport {
             run: (!self.settings.dry_run).then(|| run.clone()),
             last_updated: file.last_updated,
             entries,
-            recorded: Count::default(),
-            held: Count::default(),
-            adopted: Count::default(),
-            copied: Count::default(),
-            trusted: Count::default(),
             skipped: file.rejected,
+            unlisted: left_out,
+            unmatched_trust: self.settings.trust.unmatched(formulae),
             dated: contents.total.clone(),
+            ..ImportReport::default()
         };
-        report.skipped.extend(unknown);
+        report.skipped.extend(skipped);
 
-        let mut reporter = Reporter { importer: self, run, report, entries: Vec::new() };
-        let mut todo = Vec::new();
-        for bottle in bottles {
-            let (fates, rest) = self.judge(&bottle, &contents, &manifest);
-            reporter.take(&bottle, fates).await?;
-            if !rest.targets.is_empty() {
-                todo.push((bottle, rest));
-            }
-        }
-        if self.settings.dry_run {
-            for (bottle, rest) in todo {
-                reporter.take(&bottle, foreseen(rest)).await?;
-            }
-        } else {
-            self.adopt(todo, &mut reporter).await?;
-        }
-        reporter.end().await
+        let judge =
+            Judge { contents: &contents, listed_at, manifest: &manifest, trust: &self.settings.trust };
+        let mut reporter = Reporter::new(self, run, report);
+        let done = self.go_through(bottles, &judge, &mut reporter).await;
+        // Whatever happened since: what was finished is not to be read again.
+        let flushed = reporter.flush().await;
+        done.and(flushed)?;
+        Ok(reporter.end())
+    }
+
+    /// All that bottles are judged by.
+    async fn look(&self) -> Result<Looked, ImportError> {
+        let catalogue = self.catalogue().await?;
+        let manifest = manifest::load_folded(&*self.store, self.settings.retry).await?;
+        let listed_at = self.clock.now();
+        let list = || self.store.list("", None, usize::MAX);
+        let contents = Contents::new(self.settings.retry.run(list, |_, _| {}).await?);
+        Ok(Looked { catalogue, manifest, contents, listed_at })
     }
 
     async fn catalogue(&self) -> Result<Catalogue, ImportError> {
@@ -158,187 +166,104 @@ impl Importer {
         }
     }
 
-    /// What presence and sizes tell: the copies whose fate is known, and those for
-    /// which an object has to be read or copied.
-    fn judge(&self, bottle: &Bottle, contents: &Contents, manifest: &Manifest) -> (Fates, Rest) {
-        let has_candidates = bottle.candidates().next().is_some();
-        let is_recorded = |target: &Target| {
-            let record = manifest.bottle(&target.image, &bottle.digest);
-            record.is_some_and(|record| record.state == State::Held)
-        };
-        let is_there = |target: &Target| contents.blob(&bottle.key_of(target)) == Some(bottle.size);
-        let mut sound = bottle.targets.iter().filter(|target| is_recorded(target) && is_there(target));
-        let source = sound.next().map(|target| bottle.key_of(target));
-        let may_be_copied = source.is_some() || bottle.targets.iter().any(is_there);
-        let mut rest = Rest { source, has_candidates, targets: Vec::new() };
-        let mut fates = Vec::new();
-        for target in &bottle.targets {
-            let (key, is_recorded) = (bottle.key_of(target), is_recorded(target));
-            let fate = match contents.blob(&key) {
-                Some(size) if size == bottle.size && is_recorded => Fate::Recorded,
-                // Nobody vouches for what the manifest doesn't know, or knows to be damaged.
-                Some(size) if size == bottle.size => {
-                    rest.targets.push(Wanted { target: target.clone(), is_there: true });
-                    continue;
-                }
-                _ if has_candidates || may_be_copied => {
-                    rest.targets.push(Wanted { target: target.clone(), is_there: false });
-                    continue;
-                }
-                Some(size) => wrong_size(key.as_str(), size, bottle.size),
-                None => match bottle.dated.first() {
-                    Some(dated) => wrong_size(dated.key.as_str(), dated.size, bottle.size),
-                    None if !selection::matches(&self.settings.trust, &target.formula) => absent(is_recorded),
-                    None if is_recorded => Fate::Recorded,
-                    None => Fate::Trusted,
-                },
-            };
-            fates.push((target.clone(), fate));
+    async fn go_through(
+        &self,
+        bottles: Vec<Bottle>,
+        judge: &Judge<'_>,
+        reporter: &mut Reporter<'_>,
+    ) -> Result<(), ImportError> {
+        let (mut todo, mut trusted) = (Vec::new(), Vec::new());
+        for bottle in bottles {
+            let judgement = judge.judge(&bottle);
+            reporter.take(&bottle, judgement.judged).await?;
+            if !judgement.trusted.is_empty() {
+                trusted.push(Trusted { bottle, targets: judgement.trusted });
+            } else if !judgement.rest.wanted.is_empty() {
+                todo.push((bottle, judgement.rest));
+            }
         }
-        (fates, rest)
+        self.trust(trusted, reporter).await?;
+        if !self.settings.dry_run {
+            return self.adopt(todo, reporter).await;
+        }
+        for (bottle, rest) in todo {
+            reporter.take(&bottle, rest.foreseen()).await?;
+        }
+        Ok(())
+    }
+
+    /// Takes the file's word, but for sizes that upstream knows.
+    async fn trust(&self, trusted: Vec<Trusted>, reporter: &mut Reporter<'_>) -> Result<(), ImportError> {
+        let sizes = trust::sizes(&self.upstream, trusted, self.settings.concurrency);
+        let sized = self.stop.run_until_cancelled(sizes).await.ok_or(ImportError::Stopped)?;
+        for (Trusted { mut bottle, targets }, size) in sized {
+            let fate = match size {
+                Some(Err(why)) => Fate::Skipped(Why::UnknownSize, why),
+                Some(Ok(size)) if size != bottle.size => {
+                    let resized = bottle.keys.iter().map(|key| Resized::new(key, bottle.size, size));
+                    reporter.report.resized.extend(resized);
+                    bottle.size = size;
+                    Fate::Trusted { again: false }
+                }
+                Some(Ok(_)) | None => Fate::Trusted { again: false },
+            };
+            let judged = targets.iter().map(|target| Judged::new(target, fate.clone())).collect();
+            reporter.take(&bottle, judged).await?;
+        }
+        Ok(())
     }
 
     /// Reads what has to be read, so many at once.
     async fn adopt(&self, todo: Vec<(Bottle, Rest)>, reporter: &mut Reporter<'_>) -> Result<(), ImportError> {
-        let to_read = todo.iter().filter(|(_, rest)| rest.source.is_none());
-        let bytes = to_read.map(|(bottle, _)| bottle.size).sum();
-        let all = Count { bottles: todo.len() as u64, bytes };
+        let mut all = Count::default();
+        for (bottle, _) in todo.iter().filter(|(_, rest)| rest.source.is_none()) {
+            all.add(bottle.size);
+        }
+        all.bottles = todo.len() as u64;
         self.progress.begin(all);
         let adopter = Adopter {
             store: Arc::clone(&self.store),
+            clock: self.clock.clone(),
             retry: self.settings.retry,
             progress: self.progress.clone(),
         };
+        let time_is_up = async {
+            self.stop.cancelled().await;
+            tokio::time::sleep(GRACE).await;
+        };
+        tokio::pin!(time_is_up);
         // Tasks, so that all cores hash; those that are left are aborted with the set.
         let mut tasks = JoinSet::new();
         let mut todo = todo.into_iter();
         loop {
             while tasks.len() < self.settings.concurrency.max(1)
+                && !self.stop.is_cancelled()
                 && let Some((bottle, rest)) = todo.next()
             {
                 let adopter = adopter.clone();
                 let task = async move {
-                    let todo = Todo { bottle: &bottle, source: rest.source, targets: rest.targets };
-                    let fates = adopter.adopt(todo).await;
-                    (bottle, fates)
+                    let todo = Todo { bottle: &bottle, source: rest.source, wanted: rest.wanted };
+                    let judged = adopter.adopt(todo).await;
+                    (bottle, judged)
                 };
                 tasks.spawn(task.in_current_span());
             }
-            let Some(done) = tasks.join_next().await else { return Ok(()) };
-            let (bottle, fates) = done?;
-            reporter.take(&bottle, fates?).await?;
-        }
-    }
-}
-
-type Fates = Vec<(Target, Fate)>;
-
-/// Copies of a bottle for which an object has to be read or copied.
-struct Rest {
-    source: Option<crate::bottle::ObjectKey>,
-    has_candidates: bool,
-    targets: Vec<Wanted>,
-}
-
-/// What would become of them if the objects are what they seem to be.
-fn foreseen(mut rest: Rest) -> Fates {
-    rest.targets.sort_by_key(|wanted| !wanted.is_there);
-    let mut has_source = rest.source.is_some();
-    let fate = |Wanted { target, is_there }| {
-        let fate = match (is_there, has_source || !rest.has_candidates) {
-            (true, _) => Fate::Held,
-            (false, true) => Fate::Copied,
-            (false, false) => Fate::Adopted,
-        };
-        has_source = true;
-        (target, fate)
-    };
-    rest.targets.into_iter().map(fate).collect()
-}
-
-fn wrong_size(key: &str, actual: u64, expected: u64) -> Fate {
-    Fate::Skipped(Why::Damaged, format!("{key} has {actual} bytes in place of {expected}"))
-}
-
-fn absent(is_recorded: bool) -> Fate {
-    let detail = if is_recorded {
-        "the manifest has it as held, and it is nowhere: `bottles verify` mends that"
-    } else {
-        "it is neither under its key nor in a dated folder"
-    };
-    Fate::Skipped(Why::Absent, detail.to_owned())
-}
-
-/// Counts what became of bottles, and reports those that are held.
-struct Reporter<'a> {
-    importer: &'a Importer,
-    run: RunId,
-    report: ImportReport,
-    entries: Vec<Entry>,
-}
-
-impl Reporter<'_> {
-    async fn take(&mut self, bottle: &Bottle, fates: Fates) -> Result<(), ImportError> {
-        let Self { importer, run, report, entries } = self;
-        for (target, fate) in fates {
-            let count = match &fate {
-                Fate::Recorded => &mut report.recorded,
-                Fate::Held => &mut report.held,
-                Fate::Adopted => &mut report.adopted,
-                Fate::Copied => &mut report.copied,
-                Fate::Trusted => &mut report.trusted,
-                Fate::Skipped(why, detail) => {
-                    report.skipped.extend(bottle.skipped(*why, detail));
-                    continue;
-                }
+            let done = tokio::select! {
+                done = tasks.join_next() => done,
+                () = &mut time_is_up => return Err(ImportError::Stopped),
             };
-            count.add(bottle.size);
-            if fate != Fate::Recorded {
-                let message = message(run, bottle, target);
-                entries.push(Entry { message, at: importer.clock.now(), outcome: Outcome::Held });
-            }
+            let Some(done) = done else { break };
+            let (bottle, judged) = done?;
+            reporter.take(&bottle, judged?).await?;
         }
-        if self.entries.len() >= LARGEST_BATCH {
-            self.flush().await?;
-        }
-        Ok(())
-    }
-
-    /// Writes the receipts of what was taken.
-    async fn flush(&mut self) -> Result<(), ImportError> {
-        let Importer { store, clock, settings, .. } = self.importer;
-        let mut entries = std::mem::take(&mut self.entries);
-        while !settings.dry_run && !entries.is_empty() {
-            let rest = entries.split_off(entries.len().min(LARGEST_BATCH));
-            let receipt = Receipt { entries, ..Receipt::default() };
-            settings.retry.run(|| receipt.save(&**store, clock.now()), |_, _| {}).await?;
-            entries = rest;
-        }
-        Ok(())
-    }
-
-    async fn end(mut self) -> Result<ImportReport, ImportError> {
-        self.flush().await?;
-        self.report.skipped.sort();
-        // A bottle that two images lack.
-        self.report.skipped.dedup();
-        Ok(self.report)
+        if todo.len() > 0 { Err(ImportError::Stopped) } else { Ok(()) }
     }
 }
 
-fn message(run: &RunId, bottle: &Bottle, target: Target) -> Message {
-    let Target { formula, origin, image, image_tag, tags, file } = target;
-    Message {
-        run: run.clone(),
-        formula,
-        origin,
-        image,
-        image_tag,
-        tags,
-        digest: bottle.digest,
-        size: bottle.size,
-        copy_from: None,
-        file,
-        replace: false,
-    }
+/// All that bottles are judged by.
+struct Looked {
+    catalogue: Catalogue,
+    manifest: Manifest,
+    contents: Contents,
+    listed_at: jiff::Timestamp,
 }

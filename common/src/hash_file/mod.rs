@@ -21,16 +21,23 @@
 mod adopt;
 mod contents;
 mod export;
+mod fate;
 mod file;
 mod identify;
 mod import;
+mod judge;
 mod name;
 mod progress;
 mod report;
+mod reporter;
+mod trust;
+mod versions;
 
 pub use export::{Exported, export};
 pub use file::{HashEntry, HashFile, HashFileError, LARGEST};
 pub use import::{ImportError, ImportSettings, Importer};
 pub use name::EntryKey;
 pub use progress::ImportProgress;
-pub use report::{DatedObjects, ImportReport, Skipped, Why};
+pub use report::{DatedObjects, ImportReport, Resized, Skipped, Why};
+pub use trust::Trust;
+pub use versions::Versions;

@@ -6,8 +6,10 @@ use serde::Serialize;
 
 use crate::run::{Count, RunId};
 
+use super::name::EntryKey;
+
 /// What an import came to, or would come to.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Default, Serialize)]
 pub struct ImportReport {
     /// What the receipts name as the run; `None` in a dry run.
     pub run: Option<RunId>,
@@ -26,11 +28,23 @@ pub struct ImportReport {
     /// Bottles that were copied from another image's key; in a dry run those that
     /// could be.
     pub copied: Count,
-    /// Bottles that are nowhere, and marked as held because the operator said so.
+    /// Bottles that are nowhere, and marked as held because the operator said so, now or
+    /// earlier.
     pub trusted: Count,
+    /// Bottles that the catalogue doesn't list any more, of those above; or of the whole
+    /// file, where they are left out.
+    pub unlisted: Count,
+    /// Bottles in whose places something else was found. They are reported as missing,
+    /// so that the next plan replaces what is there; their entries are among those that
+    /// were skipped.
+    pub lost: Count,
     /// Entries that were not taken, and why; a bottle of two images may be here for one
     /// of them.
     pub skipped: Vec<Skipped>,
+    /// Entries that are trusted with another size than the file says.
+    pub resized: Vec<Resized>,
+    /// What was to be trusted, and matches no formula of the file.
+    pub unmatched_trust: Vec<String>,
     /// What lies in the dated folders: all of it stays.
     pub dated: DatedObjects,
 }
@@ -59,6 +73,17 @@ pub struct Skipped {
     pub detail: String,
 }
 
+/// An entry whose size is another one upstream.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Resized {
+    /// Its key.
+    pub key: String,
+    /// Bytes, as the file says.
+    pub in_file: u64,
+    /// Bytes, as upstream says: this is what was taken.
+    pub upstream: u64,
+}
+
 /// Why an entry was not taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "kebab-case")]
@@ -71,6 +96,8 @@ pub enum Why {
     UnknownVersion,
     /// The catalogue doesn't know its digest, and nobody knows its bottle tag.
     UnknownTag,
+    /// It is to be trusted, and upstream doesn't tell its size.
+    UnknownSize,
     /// The bottle is nowhere in the place.
     Absent,
     /// What is there is not the bottle.
@@ -90,6 +117,12 @@ impl Skipped {
     }
 }
 
+impl Resized {
+    pub(super) fn new(key: &EntryKey, in_file: u64, upstream: u64) -> Self {
+        Self { key: harmless(key.as_str()), in_file, upstream }
+    }
+}
+
 /// A stranger's text, cut to 200 characters, and without those that a terminal obeys.
 pub(super) fn harmless(text: &str) -> String {
     text.chars().take(200).map(|c| if c.is_control() { char::REPLACEMENT_CHARACTER } else { c }).collect()
@@ -103,6 +136,7 @@ impl Why {
             Self::UnknownFormula => "unknown-formula",
             Self::UnknownVersion => "unknown-version",
             Self::UnknownTag => "unknown-tag",
+            Self::UnknownSize => "unknown-size",
             Self::Absent => "absent",
             Self::Damaged => "damaged",
             Self::Changed => "changed",

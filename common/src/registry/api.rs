@@ -109,6 +109,23 @@ impl Upstream {
         .await
     }
 
+    /// Reads a file whole that somebody named. Who is refused it once is refused it again:
+    /// nobody signs its URL anew.
+    pub async fn document(&self, url: &Url) -> Result<Bytes, Error> {
+        let ask = Validators::ask(None);
+        let what = answer::describe(url);
+        self.retrying(|| async {
+            match self.ask(Method::GET, url, &ask).await {
+                Ok(response) => read_at_most(response, LARGEST_API_FILE, &what).await,
+                Err(Error::Status { what, status: status @ (401 | 403), .. }) => {
+                    Err(Error::Unexpected { what, status })
+                }
+                Err(error) => Err(error),
+            }
+        })
+        .await
+    }
+
     /// Reads an API file whole, unless it is the one that `known` stands for.
     pub async fn api_file(&self, url: &Url, known: Option<&Validators>) -> Result<ApiAnswer, Error> {
         let ask = Validators::ask(known);

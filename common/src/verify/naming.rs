@@ -1,4 +1,4 @@
-//! Names that are read back from a mirror's keys and image indexes.
+//! Names that are read back from a mirror's keys.
 
 use crate::bottle::{BottleTag, FormulaName, ImagePath, ImageTag, InvalidName, ObjectKey, Origin, RootUrl};
 
@@ -13,37 +13,6 @@ const PINNED: &str = "pinned";
 
 /// The registry that a rebuilt manifest names.
 const REGISTRY: &str = "https://ghcr.io";
-
-/// What one entry of an image index says of its bottle.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct RefName {
-    pub(super) tag: BottleTag,
-    version: String,
-    rebuild: Option<u32>,
-}
-
-impl RefName {
-    /// Reads `version[_revision].<tag>[.<rebuild>]`.
-    pub(super) fn parse(text: &str) -> Option<Self> {
-        let (rest, last) = text.rsplit_once('.')?;
-        let (rest, tag, rebuild) = match last.parse() {
-            Ok(rebuild) => {
-                let (rest, tag) = rest.rsplit_once('.')?;
-                (rest, tag, Some(rebuild))
-            }
-            Err(_) => (rest, last, None),
-        };
-        let version = (!rest.is_empty()).then(|| rest.to_owned())?;
-        Some(Self { tag: tag.parse().ok()?, version, rebuild })
-    }
-
-    /// The flat name of the bottle.
-    pub(super) fn flat_key(&self, formula: &FormulaName) -> Result<ObjectKey, InvalidName> {
-        let (name, Self { tag, version, .. }) = (formula.short(), self);
-        let rebuild = self.rebuild.map(|rebuild| format!(".{rebuild}")).unwrap_or_default();
-        ObjectKey::flat(&format!("{name}-{version}.{tag}.bottle{rebuild}.tar.gz"))
-    }
-}
 
 /// The bottle tag that a flat name says.
 pub(super) fn flat_tag(key: &ObjectKey) -> Option<BottleTag> {
@@ -69,11 +38,6 @@ pub(super) fn is_of_file_host(image: &ImagePath) -> bool {
 /// Whether an image may hold bottles that no index names.
 pub(super) fn may_do_without_index(image: &ImagePath) -> bool {
     is_of_file_host(image) || image.as_str() == PORTABLE_RUBY
-}
-
-/// Whether clients find the image's bottles under flat names at the root too.
-pub(super) fn is_core(image: &ImagePath) -> bool {
-    image.as_str().starts_with("v2/homebrew/core/")
 }
 
 /// The image tag of a bottle that no index names.
@@ -145,24 +109,6 @@ mod tests {
         assert_eq!(named("v2/_files/bottles.example.com/tools/foo", None), "foo");
         assert_eq!(named("v2/_files/bottles.example.com/tools/foo/1.2", None), "foo@1.2");
         assert_eq!(named("v2/_files/bottles.example.com/foo", None), "foo");
-    }
-
-    #[test]
-    fn a_reference_says_tag_and_flat_name() {
-        let flat = |name: &str, text: &str| {
-            let key = RefName::parse(text)?.flat_key(&name.parse().unwrap()).unwrap();
-            Some(key.to_string())
-        };
-        for (name, text, expected) in [
-            ("wget", "1.25.0.arm64_tahoe", "wget-1.25.0.arm64_tahoe.bottle.tar.gz"),
-            ("foo@1.2", "1.2_1.x86_64_linux.3", "foo@1.2-1.2_1.x86_64_linux.bottle.3.tar.gz"),
-            ("bar", "2024-05-01.all.1", "bar-2024-05-01.all.bottle.1.tar.gz"),
-        ] {
-            assert_eq!(flat(name, text).as_deref(), Some(expected), "{text}");
-        }
-        for text in ["", "all", "1.0", ".all", "1.0.Bad Tag", "all.1"] {
-            assert_eq!(RefName::parse(text), None, "{text:?} was taken");
-        }
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::bottle::{BottleTag, Digest, ImagePath, ImageTag, ObjectKey};
+use crate::bottle::{BottleTag, Digest, ImagePath, ImageTag, ObjectKey, RefName};
 use crate::manifest::{BottleRecord, Image, IndexRecord, State};
 use crate::message::Message;
 use crate::registry::{Described, ImageIndex, LARGEST_INDEX};
@@ -12,7 +12,7 @@ use crate::store::{ObjectMeta, StoreError, superseded_since};
 use super::checksum::Compared;
 use super::finding::{Content, Finding, Kind, Repair, Subject};
 use super::look::Bottle;
-use super::naming::{self, RefName};
+use super::naming;
 use super::report::Checksums;
 use super::{Depth, Verifier};
 
@@ -150,7 +150,7 @@ impl Verifier {
         record.superseded_at = superseded_since(&tags, meta.modified);
         record.dropped_at = record.superseded_at;
         record.is_tagged = record.superseded_at.is_some();
-        if let Some(named) = named.filter(|_| naming::is_core(path)) {
+        if let Some(named) = named.filter(|_| path.is_core()) {
             let flat = named.refs.iter().filter_map(|name| name.flat_key(&image.formula).ok());
             record.flat = flat.filter(|key| beside.flat.get(key) == Some(&meta.size)).collect();
         }

@@ -27,6 +27,16 @@ mod fixture;
 mod flaky;
 #[path = "../it/hashes.rs"]
 mod hashes;
+#[path = "../it/hashes_damage.rs"]
+mod hashes_damage;
+#[path = "../it/hashes_export.rs"]
+mod hashes_export;
+#[path = "../it/hashes_faults.rs"]
+mod hashes_faults;
+#[path = "../it/hashes_meddled.rs"]
+mod hashes_meddled;
+#[path = "../it/hashes_trust.rs"]
+mod hashes_trust;
 #[path = "../it/layouts.rs"]
 mod layouts;
 #[path = "../it/replaced.rs"]
