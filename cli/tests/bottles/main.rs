@@ -15,6 +15,7 @@ mod hashes;
 mod kill;
 mod memory;
 mod plan;
+mod readers;
 mod recovery;
 mod repeat;
 mod selection;
