@@ -118,8 +118,7 @@ struct Command {
 
 impl Command {
     fn text(&self, shell: Shell) -> String {
-        let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~:/%@+".contains(&byte);
-        let quoted = if self.url.bytes().all(is_plain) { self.url.clone() } else { shell.quoted(&self.url) };
+        let quoted = if is_plain(&self.url) { self.url.clone() } else { shell.quoted(&self.url) };
         format!("bottles env --url {quoted}{}", self.rest)
     }
 }
@@ -171,9 +170,17 @@ impl Shell {
             Self::Csh => format!("'{}'", value.replace('\'', r"'\''").replace('!', r"\!")),
             Self::Powershell => format!("'{}'", value.replace('\'', "''")),
             Self::Github => value.to_owned(),
+            // Docker's --env-file takes quotes for a part of the value.
+            Self::Dotenv if is_plain(value) => value.to_owned(),
             Self::Dotenv => format!("\"{}\"", escaped(value, "\\\"$`")),
         }
     }
+}
+
+/// Whether a value is one word as it is, wherever it is read.
+fn is_plain(value: &str) -> bool {
+    !value.is_empty()
+        && value.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._~:/%@+".contains(&byte))
 }
 
 /// With a backslash before each of `special`.
@@ -221,6 +228,8 @@ mod tests {
         ] {
             assert_eq!(shell.quoted(value), quoted, "{shell:?}");
         }
+        assert_eq!(Shell::Dotenv.quoted("http://[::1]:8080/a"), "\"http://[::1]:8080/a\"");
+        assert_eq!(Shell::Dotenv.quoted("http://mirror.lan:8080/a@b"), "http://mirror.lan:8080/a@b");
     }
 
     #[test]

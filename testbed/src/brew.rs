@@ -10,6 +10,7 @@ mod api;
 mod bottle;
 mod error;
 mod http;
+mod tap;
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Mutex;
@@ -32,6 +33,8 @@ pub struct Brew {
     tag: String,
     generation: Generation,
     with_token: bool,
+    /// Of the Ruby that is still to be fetched.
+    ruby: Option<String>,
     /// By path: the date of the copy that is held, if it had one.
     copies: HashMap<String, Option<String>>,
     /// By name, what the copy says for this tag.
@@ -70,6 +73,7 @@ impl Brew {
             tag: tag.to_owned(),
             generation: Generation::default(),
             with_token: false,
+            ruby: None,
             copies: HashMap::new(),
             packages: BTreeMap::new(),
             asked: Mutex::default(),
@@ -87,6 +91,13 @@ impl Brew {
     #[must_use]
     pub fn with_token(self) -> Self {
         Self { with_token: true, ..self }
+    }
+
+    /// The same client on a fresh machine: before it asks for anything else it fetches the
+    /// Ruby that brew itself runs on, by the digest that stands in its source.
+    #[must_use]
+    pub fn fresh(self, ruby: &str) -> Self {
+        Self { ruby: Some(ruby.to_owned()), ..self }
     }
 
     /// What was asked so far, in order.

@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 use std::pin::pin;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use axum::Extension;
 use axum::Router;
@@ -14,34 +14,47 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-/// How long is waited for what.
+use super::patient::Patient;
+
+/// How long is waited for what, and for how many.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Limits {
     /// The next request of a connection, to the end of its headers.
     pub(super) request: Duration,
+    /// A client to take anything of its answer.
+    pub(super) write: Duration,
     /// The end of requests under way, once told to stop.
     pub(super) grace: Duration,
+    /// Connections at once. More of them wait to be accepted.
+    pub(super) connections: usize,
 }
 
 /// After a connection could not be accepted, most likely for want of open files.
 const PAUSE: Duration = Duration::from_millis(100);
 
+/// Without trouble for so long, the next is told of again.
+const QUIET: Duration = Duration::from_mins(1);
+
 /// Answers requests until `stop` fires and those under way are over, or have had
 /// their time.
 pub(super) async fn serve(listener: TcpListener, router: Router, limits: Limits, stop: CancellationToken) {
     let mut connections = JoinSet::new();
+    let mut trouble: Option<Instant> = None;
     loop {
         let accepted = tokio::select! {
             () = stop.cancelled() => break,
             Some(_) = connections.join_next() => continue,
-            accepted = listener.accept() => accepted,
+            accepted = listener.accept(), if connections.len() < limits.connections => accepted,
         };
         match accepted {
             Ok((stream, peer)) => {
-                connections.spawn(answer(stream, peer, router.clone(), limits.request, stop.clone()));
+                connections.spawn(answer(stream, peer, router.clone(), limits, stop.clone()));
             }
             Err(error) => {
-                tracing::warn!(%error, "a connection can't be accepted");
+                if trouble.is_none_or(|last| last.elapsed() > QUIET) {
+                    tracing::warn!(%error, "connections can't be accepted: they wait until they can be");
+                }
+                trouble = Some(Instant::now());
                 tokio::time::sleep(PAUSE).await;
             }
         }
@@ -60,7 +73,7 @@ async fn answer(
     stream: TcpStream,
     peer: SocketAddr,
     router: Router,
-    patience: Duration,
+    limits: Limits,
     stop: CancellationToken,
 ) {
     // Small answers would wait for acknowledgements of earlier ones.
@@ -68,8 +81,8 @@ async fn answer(
     let service = TowerToHyperService::new(router.layer(Extension(ConnectInfo(peer))));
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
-        .header_read_timeout(patience)
-        .serve_connection(TokioIo::new(stream), service);
+        .header_read_timeout(limits.request)
+        .serve_connection(TokioIo::new(Patient::new(stream, limits.write)), service);
     let mut connection = pin!(connection);
     let ended = tokio::select! {
         ended = connection.as_mut() => ended,
@@ -93,6 +106,7 @@ mod tests {
     use super::*;
 
     const ENOUGH: Duration = Duration::from_mins(1);
+    const LIMITS: Limits = Limits { request: ENOUGH, write: ENOUGH, grace: ENOUGH, connections: 100 };
 
     struct Server {
         address: SocketAddr,
@@ -100,7 +114,7 @@ mod tests {
         task: tokio::task::JoinHandle<()>,
     }
 
-    async fn start(request: Duration, grace: Duration) -> Server {
+    async fn start(limits: Limits) -> Server {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let stop = CancellationToken::new();
@@ -109,13 +123,13 @@ mod tests {
             Body::from_stream(stream::repeat(Ok::<_, std::convert::Infallible>(vec![b'x'; 1000])))
         };
         let router = Router::new().fallback(endless);
-        let task = tokio::spawn(serve(listener, router, Limits { request, grace }, stop.clone()));
+        let task = tokio::spawn(serve(listener, router, limits, stop.clone()));
         Server { address, stop, task }
     }
 
     #[tokio::test]
     async fn a_client_that_asks_for_nothing_is_sent_away() {
-        let server = start(Duration::from_millis(50), ENOUGH).await;
+        let server = start(Limits { request: Duration::from_millis(50), ..LIMITS }).await;
         for sent in ["", "GET / HTTP/1.1\r\nHost: x\r\n"] {
             let mut silent = TcpStream::connect(server.address).await.unwrap();
             silent.write_all(sent.as_bytes()).await.unwrap();
@@ -127,14 +141,44 @@ mod tests {
         tokio::time::timeout(ENOUGH, server.task).await.unwrap().unwrap();
     }
 
+    async fn ask(server: &Server) -> TcpStream {
+        let mut client = TcpStream::connect(server.address).await.unwrap();
+        client.write_all(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n").await.unwrap();
+        client
+    }
+
+    /// Whether its answer comes.
+    async fn is_answered(client: &mut TcpStream) -> bool {
+        let mut begun = [0; 5_000];
+        tokio::time::timeout(ENOUGH, client.read_exact(&mut begun)).await.unwrap().is_ok()
+    }
+
+    #[tokio::test]
+    async fn a_client_that_reads_nothing_is_dropped_and_makes_room_for_others() {
+        let write = Duration::from_millis(300);
+        let server = start(Limits { write, connections: 2, ..LIMITS }).await;
+        let stalled = [ask(&server).await, ask(&server).await];
+        // It gets its answer once one of them had its time.
+        let mut waiting = ask(&server).await;
+        let mut begun = [0; 1];
+        assert!(tokio::time::timeout(write / 3, waiting.read_exact(&mut begun)).await.is_err());
+        assert!(is_answered(&mut waiting).await);
+        for mut stalled in stalled {
+            let mut all = Vec::new();
+            let ended = tokio::time::timeout(ENOUGH, stalled.read_to_end(&mut all)).await;
+            assert!(ended.is_ok(), "it is still waited for");
+        }
+        server.stop.cancel();
+        drop(waiting);
+        tokio::time::timeout(ENOUGH, server.task).await.unwrap().unwrap();
+    }
+
     #[tokio::test]
     async fn what_does_not_end_is_broken_off_after_its_time() {
-        let server = start(ENOUGH, Duration::from_millis(50)).await;
+        let server = start(Limits { grace: Duration::from_millis(50), ..LIMITS }).await;
         let mut idle = TcpStream::connect(server.address).await.unwrap();
-        let mut busy = TcpStream::connect(server.address).await.unwrap();
-        busy.write_all(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n").await.unwrap();
-        let mut begun = [0; 5_000];
-        busy.read_exact(&mut begun).await.unwrap();
+        let mut busy = ask(&server).await;
+        assert!(is_answered(&mut busy).await);
         server.stop.cancel();
         tokio::time::timeout(ENOUGH, server.task).await.unwrap().unwrap();
         assert!(TcpStream::connect(server.address).await.is_err(), "it still listens");

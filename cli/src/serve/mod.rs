@@ -5,9 +5,11 @@
 //! and the caches between ask for it.
 
 mod answer;
+mod descriptors;
 mod listen;
 mod log;
 mod path;
+mod patient;
 mod range;
 mod site;
 mod validators;
@@ -36,9 +38,7 @@ use listen::Limits;
 use log::AccessLog;
 use path::NoKey;
 use range::Asked;
-use site::Site;
-
-const LIMITS: Limits = Limits { request: Duration::from_mins(1), grace: Duration::from_secs(10) };
+use site::{PARTS, Site};
 
 pub(crate) async fn run(options: ServeOptions) -> anyhow::Result<Exit> {
     let ServeOptions { place, listen, quiet, store } = options;
@@ -57,7 +57,13 @@ pub(crate) async fn run(options: ServeOptions) -> anyhow::Result<Exit> {
     }
     line(format_args!("Serving {place} on http://{address}"));
     let log = if quiet { AccessLog::none() } else { AccessLog::stdout() };
-    listen::serve(listener, router(site, log), LIMITS, stop).await;
+    let limits = Limits {
+        request: Duration::from_mins(1),
+        write: Duration::from_mins(1),
+        grace: Duration::from_secs(10),
+        connections: descriptors::connections(),
+    };
+    listen::serve(listener, router(site, log), limits, stop).await;
     Ok(Exit::Done)
 }
 
@@ -69,13 +75,8 @@ pub(crate) fn router(site: Site, log: AccessLog) -> Router {
 
 /// A mirror that must be there.
 async fn open(place: &Destination, options: &StoreOption) -> anyhow::Result<Site> {
-    /// What one of is in every mirror.
-    const PARTS: [&str; 3] = ["api/", "v2/", "_sync/"];
     let site = match place {
-        Destination::Folder(root) => {
-            let is_mirror = PARTS.iter().any(|part| root.join(part).is_dir());
-            is_mirror.then(|| Site::folder(root))
-        }
+        Destination::Folder(root) => site::is_mirror(root).then(|| Site::folder(root)),
         Destination::Bucket(location) => {
             let store = place::bucket(location, options).await;
             store.check().await.with_context(|| format!("{location} can't be used"))?;

@@ -8,7 +8,11 @@ use std::sync::Arc;
 use common::bottle::{KeyKind, ObjectKey};
 use common::store::{Folder, ObjectMeta, Reading, Store, StoreError};
 
+use super::descriptors;
 use super::validators::Validators;
+
+/// What one of is in every mirror.
+pub(super) const PARTS: [&str; 3] = ["api/", "v2/", "_sync/"];
 
 /// A mirror that is only read. Cheap to clone.
 #[derive(Clone)]
@@ -39,7 +43,7 @@ impl Site {
 
     /// Looks at an object without reading it.
     pub(super) async fn look(&self, key: &ObjectKey) -> Result<Option<Found>, StoreError> {
-        if !self.is_within(key).await? {
+        if !self.is_served(key).await? {
             return Ok(None);
         }
         let Some(meta) = self.store.head(key).await? else { return Ok(None) };
@@ -54,7 +58,7 @@ impl Site {
 
     /// Opens an object.
     pub(super) async fn read(&self, key: &ObjectKey) -> Result<Option<Reading>, StoreError> {
-        if !self.is_within(key).await? {
+        if !self.is_served(key).await? {
             return Ok(None);
         }
         self.store.read(key, None).await
@@ -73,20 +77,33 @@ impl Site {
         }
     }
 
+    /// Whether what may be there under a key is the mirror's.
+    async fn is_served(&self, key: &ObjectKey) -> Result<bool, StoreError> {
+        if !self.is_within(key).await? {
+            return Ok(false);
+        }
+        // Other programs have folders of this name too: a copy is known by its original.
+        match key.indexed() {
+            Some(original) => Ok(self.store.head(&original).await?.is_some()),
+            None => Ok(true),
+        }
+    }
+
     /// Whether an object of a folder lies in it, and is none of the system's own,
     /// wherever links lead. Whoever may change the folder may do so between this
     /// look and the read: it keeps strayed links in, not those who own the folder.
     async fn is_within(&self, key: &ObjectKey) -> Result<bool, StoreError> {
         let Some(root) = self.root.clone() else { return Ok(true) };
         let path = root.join(key.as_str());
-        let failed = |cause: String| StoreError::Failed {
+        let failed = |cause: String, transient| StoreError::Failed {
             operation: "look at",
             key: key.to_string(),
             cause,
-            transient: false,
+            transient,
         };
         let looked = tokio::task::spawn_blocking(move || is_file_within(&root, &path)).await;
-        looked.map_err(|error| failed(error.to_string()))?.map_err(|error| failed(error.to_string()))
+        let looked = looked.map_err(|error| failed(error.to_string(), false))?;
+        looked.map_err(|error| failed(error.to_string(), descriptors::are_short(&error)))
     }
 }
 
@@ -97,8 +114,17 @@ impl Found {
     }
 }
 
+/// Whether a folder holds a mirror.
+pub(super) fn is_mirror(root: &Path) -> bool {
+    PARTS.iter().any(|part| root.join(part).is_dir())
+}
+
 fn is_file_within(root: &Path, path: &Path) -> io::Result<bool> {
-    let (Some(real), Some(root)) = (real(path)?, real(root)?) else { return Ok(false) };
+    // Where a disk was mounted that is gone, nothing is missing but everything: a client
+    // that is told of a missing file would go to the internet for it.
+    let gone = || io::Error::new(io::ErrorKind::NotFound, "the mirror's folder is gone, or empty");
+    let root = real(root)?.ok_or_else(gone)?;
+    let Some(real) = real(path)? else { return if is_mirror(&root) { Ok(false) } else { Err(gone()) } };
     // A pipe would be waited for.
     Ok(real.is_file() && real.starts_with(&root) && !real.starts_with(root.join("_sync")))
 }

@@ -109,9 +109,12 @@ fn files_have_their_lines_and_nothing_else() {
         dotenv.stdout,
         format!(
             "HOMEBREW_API_DOMAIN=\"{odd}/api\"\nHOMEBREW_BOTTLE_DOMAIN=\"{odd}\"\n\
-             HOMEBREW_DOCKER_REGISTRY_BASIC_AUTH_TOKEN=\"none\"\n"
+             HOMEBREW_DOCKER_REGISTRY_BASIC_AUTH_TOKEN=none\n"
         )
     );
+    // Docker takes quotes for a part of the value: there are none where none are needed.
+    let docker = env(&["--url", "https://mirror.example.com", "--shell", "dotenv"]).expect(0);
+    assert_eq!(docker.stdout, github.stdout);
 }
 
 #[test]

@@ -16,6 +16,7 @@ mod hashes_bucket;
 mod kill;
 mod memory;
 mod plan;
+mod readers;
 mod recovery;
 mod repeat;
 mod selection;

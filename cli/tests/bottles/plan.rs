@@ -129,6 +129,8 @@ fn a_plan_names_what_the_closure_added_and_why() {
     assert!(list(&report, "/added").is_empty());
     let report = plan(&mirror, &["--formula", "jq", "--formula", "nonesuch*"]);
     assert_eq!(report["unmatched"], json!(["nonesuch*"]));
+    let people = mirror.run(&["plan", "--formula", "jq", "--tag", "x86_64_linx"]).expect(0).stdout;
+    assert!(people.contains("match nothing") && people.contains("tags x86_64_linx"), "{people}");
 }
 
 #[test]

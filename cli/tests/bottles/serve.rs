@@ -258,9 +258,14 @@ fn nothing_of_the_systems_own_is_served() {
     let own = "_sync/manifest.jsonl.zst";
     assert!(mirror.path(own).is_file() && mirror.path("_sync/queue.sqlite").is_file());
     // What looks like an object, in the wrong place.
-    for stray in
-        ["_sync/x/manifests/1", "_sync/x-1.all.bottle.tar.gz", "notes.txt", "2026/x-1.all.bottle.tar.gz"]
-    {
+    for stray in [
+        "_sync/x/manifests/1",
+        "_sync/x-1.all.bottle.tar.gz",
+        "notes.txt",
+        "2026/x-1.all.bottle.tar.gz",
+        "deploy/manifests/secret.yaml",
+        "deploy/manifests/1.0",
+    ] {
         fs::create_dir_all(mirror.path(stray).parent().unwrap()).unwrap();
         fs::write(mirror.path(stray), "secret").unwrap();
     }
@@ -298,6 +303,8 @@ fn nothing_of_the_systems_own_is_served() {
         "/v2/homebrew",
         "/notes.txt",
         "/2026/x-1.all.bottle.tar.gz",
+        "/deploy/manifests/secret.yaml",
+        "/deploy/manifests/1.0",
         "/api/formula.jws.json/",
         "/api/formula.jws.json/x",
         "/api/formula.jws.json%00",

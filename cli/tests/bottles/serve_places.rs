@@ -187,6 +187,32 @@ fn no_link_leads_out_of_the_folder() {
 }
 
 #[test]
+fn a_folder_that_is_gone_is_not_taken_for_one_that_lacks_a_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let (root, away) = (folder.path().join("mirror"), folder.path().join("away"));
+    large(&root, 1);
+    let server = Server::start(bare(&[Path::new("serve"), &root]));
+    server.get("/api/formula.jws.json").expect(404);
+    fs::rename(&root, &away).unwrap();
+    for empty in [false, true] {
+        if empty {
+            // What a disk that is no longer mounted leaves.
+            fs::create_dir(&root).unwrap();
+        }
+        for path in ["/api/formula.jws.json".to_owned(), format!("/{LARGE}")] {
+            for method in ["GET", "HEAD"] {
+                server.ask(method, &path, &[]).expect(502);
+            }
+        }
+    }
+    assert!(server.stderr().contains("gone, or empty"), "{}", server.stderr());
+    fs::remove_dir(&root).unwrap();
+    fs::rename(&away, &root).unwrap();
+    server.get(&format!("/{LARGE}")).expect(200);
+    server.get("/api/formula.jws.json").expect(404);
+}
+
+#[test]
 fn a_file_that_ends_too_soon_breaks_its_answer_off() {
     let folder = tempfile::tempdir().unwrap();
     large(folder.path(), 200 * MIB);

@@ -65,6 +65,13 @@ impl ObjectKey {
         (key.kind() == KeyKind::Index).then_some(key)
     }
 
+    /// The key of the image index that is copied to this key beside the flat names; `None`
+    /// if it is no such copy's.
+    pub fn indexed(&self) -> Option<Self> {
+        let is_copy = self.kind() == KeyKind::Index && !self.0.starts_with("v2/");
+        is_copy.then(|| Self(format!("{CORE}{self}").into()))
+    }
+
     /// A key of the system's own, never served to clients.
     pub fn sync(path: &str) -> Result<Self, InvalidName> {
         format!("_sync/{path}").parse()
@@ -98,7 +105,7 @@ impl ObjectKey {
         let (top, rest) = self.0.split_once('/').unwrap_or((&self.0, ""));
         let file = self.0.rsplit('/').next().unwrap_or_default();
         let is_bottle = file.ends_with(".tar.gz") && file.contains(".bottle.");
-        let is_index = self.0.rsplit('/').nth(1) == Some("manifests");
+        let is_index = self.0.rsplit('/').nth(1) == Some("manifests") && file.parse::<ImageTag>().is_ok();
         match top {
             "_sync" => KeyKind::Internal,
             "api" if !rest.is_empty() => KeyKind::Api,
@@ -197,6 +204,8 @@ mod tests {
             "api",
             "v2/x",
             "manifests/1",
+            "deploy/manifests/.secret",
+            "v2/homebrew/core/wget/manifests/1 0",
             "notes.txt",
             "x.tar.gz",
             "2024-05-01/wget-1.all.bottle.tar.gz",
@@ -207,6 +216,11 @@ mod tests {
         let flat = |image: &str| ObjectKey::flat_index(&image.parse().unwrap(), &"3.6.0".parse().unwrap());
         assert_eq!(flat("v2/homebrew/core/openssl/3").unwrap().as_str(), "openssl/3/manifests/3.6.0");
         assert_eq!(flat("v2/brewsci/bio/meme"), None);
+        let image: ImagePath = "v2/homebrew/core/openssl/3".parse().unwrap();
+        let index = ObjectKey::index(&image, &"3.6.0".parse().unwrap());
+        assert_eq!(flat(image.as_str()).unwrap().indexed(), Some(index.clone()));
+        assert_eq!(index.indexed(), None);
+        assert_eq!("x-1.all.bottle.tar.gz".parse::<ObjectKey>().unwrap().indexed(), None);
     }
 
     #[test]

@@ -23,6 +23,11 @@ impl FormulaName {
     pub fn short(&self) -> &str {
         self.0.rsplit('/').next().unwrap_or(&self.0)
     }
+
+    /// Its tap, `USER/TAP`; `None` in core.
+    pub fn tap(&self) -> Option<&str> {
+        self.0.rsplit_once('/').map(|(tap, _)| tap)
+    }
 }
 
 impl FromStr for FormulaName {
@@ -80,7 +85,9 @@ mod tests {
         ] {
             assert_eq!(name.parse::<FormulaName>().unwrap().as_str(), name);
         }
-        assert_eq!("brewsci/bio/abacas".parse::<FormulaName>().unwrap().short(), "abacas");
+        let name = "brewsci/bio/abacas".parse::<FormulaName>().unwrap();
+        assert_eq!((name.tap(), name.short()), (Some("brewsci/bio"), "abacas"));
+        assert_eq!("wget".parse::<FormulaName>().unwrap().tap(), None);
     }
 
     #[test]

@@ -7,14 +7,16 @@
 //! named; it never stops the others.
 
 mod element;
+mod reader;
 mod split;
+mod unpack;
 
 use std::collections::HashMap;
 use std::sync::Arc;
 
 use crate::bottle::{BottleTag, Digest, FormulaName, ImagePath, ImageTag, MacRelease, Origin, RootUrl};
 
-use split::ArraySplitter;
+pub use reader::Reader;
 
 /// Every formula that has bottles, by name.
 #[derive(Debug, Default)]
@@ -96,6 +98,9 @@ pub enum CatalogueError {
     /// It is no JSON array.
     #[error("the catalogue is no JSON array of formulae: {0}")]
     NotAnArray(&'static str),
+    /// It begins as gzip does.
+    #[error("the catalogue is packed with gzip and can't be unpacked: {0}")]
+    Gzip(String),
     /// One element is larger than any formula.
     #[error("an element of the catalogue is larger than {limit} bytes")]
     ElementTooLarge {
@@ -215,6 +220,16 @@ impl Catalogue {
         self.by_name.get(name).map(|position| *position as usize)
     }
 
+    /// The position of what a formula depends on. A tap's formulae may leave the tap out
+    /// of the names of each other.
+    pub fn dependency(&self, name: &FormulaName, of: &FormulaName) -> Option<usize> {
+        let in_own_tap = || {
+            let tap = of.tap().filter(|_| name.tap().is_none())?;
+            self.position(&format!("{tap}/{name}").parse().ok()?)
+        };
+        self.position(name).or_else(in_own_tap)
+    }
+
     /// The formulae that could not be read.
     pub fn skipped(&self) -> &[Skipped] {
         &self.skipped
@@ -228,75 +243,6 @@ impl Catalogue {
     /// How many bottles there are, counted by tag and not by digest.
     pub fn bottle_count(&self) -> usize {
         self.formulae.iter().map(|formula| formula.bottles.len()).sum()
-    }
-}
-
-/// Reads a catalogue from chunks of its JSON.
-#[derive(Default)]
-pub struct Reader {
-    splitter: ArraySplitter,
-    catalogue: Catalogue,
-    names: element::Interner,
-    aliases: Vec<(FormulaName, u32)>,
-    seen: usize,
-}
-
-impl Reader {
-    /// A reader that has seen nothing.
-    pub fn new() -> Self {
-        Self::default()
-    }
-
-    /// Takes the next bytes of the document.
-    pub fn push(&mut self, chunk: &[u8]) -> Result<(), CatalogueError> {
-        let Self { splitter, catalogue, names, aliases, seen } = self;
-        splitter.push(chunk, |element| {
-            take(catalogue, names, aliases, *seen, element);
-            *seen += 1;
-        })
-    }
-
-    /// Ends the document.
-    pub fn finish(self) -> Result<Catalogue, CatalogueError> {
-        self.splitter.finish(self.seen)?;
-        let mut catalogue = self.catalogue;
-        if self.seen > 0 && catalogue.skipped.len() == self.seen {
-            let Skipped { name, why } = catalogue.skipped.swap_remove(0);
-            return Err(CatalogueError::NothingReadable { count: self.seen, name, why });
-        }
-        // Aliases last: a formula's own name always wins over another's alias.
-        for (alias, position) in self.aliases {
-            catalogue.by_name.entry(alias).or_insert(position);
-        }
-        Ok(catalogue)
-    }
-}
-
-fn take(
-    catalogue: &mut Catalogue,
-    names: &mut element::Interner,
-    aliases: &mut Vec<(FormulaName, u32)>,
-    position: usize,
-    element: &[u8],
-) {
-    match element::read(element, names) {
-        Ok(Some(read)) => {
-            let index = u32::try_from(catalogue.formulae.len()).unwrap_or(u32::MAX);
-            if catalogue.by_name.contains_key(&read.formula.name) {
-                catalogue
-                    .skipped
-                    .push(Skipped { name: read.formula.name.to_string(), why: SAME_NAME.to_owned() });
-                return;
-            }
-            catalogue.by_name.insert(read.formula.name.clone(), index);
-            aliases.extend(read.aliases.into_iter().map(|alias| (alias, index)));
-            catalogue.formulae.push(read.formula);
-        }
-        Ok(None) => catalogue.unbottled += 1,
-        Err(why) => {
-            let name = element::name_of(element).unwrap_or_else(|| format!("element {position}"));
-            catalogue.skipped.push(Skipped { name, why });
-        }
     }
 }
 
@@ -372,6 +318,32 @@ mod tests {
             let error = read(&document.as_bytes()[..cut], 64).unwrap_err();
             assert!(matches!(error, CatalogueError::Truncated { .. }), "cut at {cut}: {error}");
         }
+    }
+
+    fn packed(document: &[u8]) -> Vec<u8> {
+        let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+        std::io::Write::write_all(&mut encoder, document).unwrap();
+        encoder.finish().unwrap()
+    }
+
+    #[test]
+    fn a_catalogue_may_be_packed_with_gzip() {
+        let document = format!("[{},{}]", formula("a", ""), formula("b", ""));
+        let packed_document = packed(document.as_bytes());
+        for chunk in [1, 7, 4096] {
+            assert_eq!(read(&packed_document, chunk).unwrap().formulae().len(), 2);
+        }
+        // In two members, as tools put it that pack in parallel.
+        let (one, other) = document.as_bytes().split_at(50);
+        let members = [packed(one), packed(other)].concat();
+        assert_eq!(read(&members, 64).unwrap().formulae().len(), 2);
+        // Cut at its end all elements may be there, but not what says that they are right.
+        for cut in [2, 20, packed_document.len() - 9, packed_document.len() - 1] {
+            let error = read(&packed_document[..cut], 64).unwrap_err();
+            assert!(matches!(error, CatalogueError::Truncated { .. }), "cut at {cut}: {error}");
+        }
+        assert!(matches!(read(b"\x1f\x8b, but no gzip at all", 64).unwrap_err(), CatalogueError::Gzip(_)));
+        assert!(matches!(read(&packed(b"{}"), 64).unwrap_err(), CatalogueError::NotAnArray(_)));
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use url::Url;
 
-use crate::bottle::Digest;
+use crate::bottle::{Digest, FormulaName};
 use crate::catalogue::{Catalogue, Reader};
 use crate::manifest::PlannedCatalogue;
 use crate::registry::{CatalogueAnswer, Validators};
@@ -91,7 +91,8 @@ impl Planner {
         known: Option<&Validators>,
         unread: &mut Vec<UnreadTap>,
     ) -> Option<TapAnswer> {
-        match self.read_tap(&tap.catalogue, known).await {
+        let answer = self.read_tap(&tap.catalogue, known).await;
+        match answer.and_then(|answer| checked(tap, answer)) {
             Ok(answer) => Some(answer),
             Err(why) => {
                 let (name, why) = (tap.name.clone(), format!("{}: {why}", tap.catalogue));
@@ -116,6 +117,17 @@ impl Planner {
             Ok(CatalogueAnswer::Fresh { catalogue, validators, .. }) => Ok(Some((catalogue, validators))),
             Err(error) => Err(error.to_string()),
         }
+    }
+}
+
+/// A catalogue that is the tap's own. Of another, formulae would be taken for those of a
+/// tap that nobody named, or for homebrew/core's.
+fn checked(tap: &TapSource, answer: TapAnswer) -> Result<TapAnswer, String> {
+    let is_own = |name: &FormulaName| name.tap().is_some_and(|own| own.eq_ignore_ascii_case(&tap.name));
+    let formulae = answer.iter().flat_map(|(catalogue, _)| catalogue.formulae());
+    match formulae.map(|formula| &formula.name).find(|name| !is_own(name)) {
+        Some(stranger) => Err(format!("it lists {stranger}, which is not of the tap {}", tap.name)),
+        None => Ok(answer),
     }
 }
 

@@ -20,7 +20,8 @@ pub struct Selected {
     pub added: Vec<Added>,
     /// What is wanted and can't be had: installing `wanted_by` will fail.
     pub missing: Vec<Missing>,
-    /// Patterns of `formulae` that match nothing in the catalogue.
+    /// What the selection names and the catalogue doesn't have: patterns of `formulae`,
+    /// tags, and bottles of portable Ruby.
     pub unmatched: Vec<String>,
 }
 
@@ -188,7 +189,7 @@ impl Selection {
                 continue;
             }
             for name in formula.dependencies_on(client) {
-                let Some(dependency) = catalogue.position(name) else {
+                let Some(dependency) = catalogue.dependency(name, &formula.name) else {
                     notes.miss(name, &formula.name, WhyMissing::NotInCatalogue, client);
                     continue;
                 };
@@ -212,19 +213,6 @@ impl Selection {
             }
         }
         bottles
-    }
-
-    fn unmatched(&self, catalogue: &Catalogue) -> Vec<String> {
-        let Some(patterns) = &self.text.formulae else { return Vec::new() };
-        let mut unmatched: BTreeSet<usize> = (0..patterns.len()).collect();
-        for formula in catalogue.formulae() {
-            for name in [formula.name.as_str(), formula.name.short()] {
-                for pattern in self.allow.matches(name) {
-                    unmatched.remove(&pattern);
-                }
-            }
-        }
-        unmatched.into_iter().map(|pattern| patterns[pattern].clone()).collect()
     }
 }
 
@@ -256,7 +244,7 @@ fn tags_of(formula: &Formula, digest: Digest) -> Vec<BottleTag> {
 }
 
 /// Every client platform that the catalogue knows of.
-fn platforms(catalogue: &Catalogue) -> Vec<BottleTag> {
+pub(super) fn platforms(catalogue: &Catalogue) -> Vec<BottleTag> {
     let formulae = catalogue.formulae().iter().filter(|formula| !formula.is_pinned);
     let tags = formulae.flat_map(|formula| formula.bottles.iter().map(|(tag, _)| tag));
     tags.filter(|tag| **tag != BottleTag::All).collect::<BTreeSet<_>>().into_iter().cloned().collect()
@@ -414,6 +402,38 @@ mod tests {
     }
 
     #[test]
+    fn a_short_name_is_cores_and_else_one_of_the_same_tap() {
+        let sketches: &[Sketch<'_>] = &[
+            ("u/t/app", &[("all", "app")], &["lib", "zlib", "other"], ""),
+            ("u/t/lib", &[("all", "lib")], &["u/t/deep"], ""),
+            ("u/t/deep", &[("all", "deep")], &[], ""),
+            ("u/t/zlib", &[("all", "tap-zlib")], &[], ""),
+            ("zlib", &[("all", "zlib")], &[], ""),
+            ("u/else/other", &[("all", "other")], &[], ""),
+        ];
+        let selection = "formulae=['u/t/app']\ntags=['x86_64_linux']";
+        assert_eq!(bottles(selection, sketches), "u/t/app:app u/t/deep:deep u/t/lib:lib zlib:zlib");
+        let selected = selection.parse::<Selection>().unwrap().apply(&catalogue(sketches));
+        let missing: Vec<_> = selected.missing.iter().map(|one| one.formula.as_str()).collect();
+        assert_eq!(missing, ["other"]);
+    }
+
+    #[test]
+    fn a_tag_that_nobody_knows_is_said() {
+        let unmatched = |selection: &str, sketches: &[Sketch<'_>]| {
+            selection.parse::<Selection>().unwrap().apply(&catalogue(sketches)).unmatched
+        };
+        let typos = "tags=['x86_64_linx','arm64_tahoe','arm64_linux']\nkeep={tags=['snoma','ventura']}";
+        assert_eq!(unmatched(typos, APPS), ["tags x86_64_linx", "tags arm64_linux", "keep.tags snoma"]);
+        // One takes an older macOS's, one is newer than this program.
+        let next: &[Sketch<'_>] = &[("a", &[("arm64_next", "a"), ("arm64_sequoia", "b")], &[], "")];
+        let fine = "tags=['arm64_golden_gate','arm64_next']\nkeep={tags=['arm64_next']}";
+        assert_eq!(unmatched(fine, next), Vec::<String>::new());
+        let all: &[Sketch<'_>] = &[("a", &[("all", "a")], &[], "")];
+        assert_eq!(unmatched("tags=['x86_64_linux']", all), Vec::<String>::new());
+    }
+
+    #[test]
     fn one_digest_under_two_tags_is_one_bottle() {
         let sketches: &[Sketch<'_>] =
             &[("same", &[("arm64_sonoma", "s"), ("sonoma", "s"), ("x86_64_linux", "t")], &[], "")];
@@ -442,6 +462,10 @@ mod tests {
             "formulae='x'",
             "formulae=['[']",
             "max_bottle_size='much'",
+            "[[taps]]\nname='u/t'\ncatalogue='file:///srv/formula.json'",
+            "[[taps]]\nname='u/t'\ncatalogue='s3://bucket/formula.json'",
+            "[[taps]]\nname='homebrew/core'\ncatalogue='formula.json'",
+            "[[taps]]\nname='u'\ncatalogue='formula.json'",
             "min_bottle_size='2GB'\nmax_bottle_size='1GB'",
             "= =",
         ] {

@@ -16,7 +16,7 @@
 //! [portable_ruby_pins]                  # those that the catalogue doesn't list
 //! arm64_big_sur = "4dbd6a3a8b8c0a2ba9e2ecd0b6e0f4a5c1b4d2e3f60718293a4b5c6d7e8f9012"
 //!
-//! [[taps]]                              # other taps: a catalogue's URL, or its file
+//! [[taps]]                              # other taps: a catalogue's URL, or its file's path
 //! name = "brewsci/bio"
 //! catalogue = "https://taps.example.com/brewsci-bio/formula.json"
 //! # "#.parse()?;
@@ -26,6 +26,7 @@
 
 mod closure;
 mod ruby;
+mod unmatched;
 
 use std::collections::BTreeMap;
 use std::str::FromStr;
@@ -102,9 +103,10 @@ pub struct Keep {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct TapSource {
-    /// `USER/TAP`.
+    /// `USER/TAP`, which all that its catalogue lists is of.
     pub name: String,
-    /// Its catalogue in the shape of `formula.json`: a URL, or a file's path.
+    /// Its catalogue in the shape of `formula.json`, or that packed with gzip: a URL, or a
+    /// file's path.
     pub catalogue: String,
 }
 
@@ -182,8 +184,17 @@ impl Selection {
             if !tap.name.split_once('/').is_some_and(|(user, tap)| is_name(user) && is_name(tap)) {
                 return Err(SelectionError::Tap { name: tap.name.clone(), why: "its name takes USER/TAP" });
             }
+            if tap.name.eq_ignore_ascii_case("homebrew/core") {
+                let why = "its formulae are the mirror's own; leave it out of `taps`";
+                return Err(SelectionError::Tap { name: tap.name.clone(), why });
+            }
             if tap.catalogue.is_empty() {
                 return Err(SelectionError::Tap { name: tap.name.clone(), why: "its `catalogue` is empty" });
+            }
+            let scheme = tap.catalogue.split_once("://").map(|(scheme, _)| scheme.to_ascii_lowercase());
+            if scheme.is_some_and(|scheme| scheme != "http" && scheme != "https") {
+                let why = "its `catalogue` takes an http or https URL, or a file's path: no file://";
+                return Err(SelectionError::Tap { name: tap.name.clone(), why });
             }
             if text.taps[..position].iter().any(|other| other.name == tap.name) {
                 return Err(SelectionError::Tap { name: tap.name.clone(), why: "it is named twice" });

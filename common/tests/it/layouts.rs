@@ -1,5 +1,6 @@
 //! Portable Ruby, flat names, and other taps.
 
+use std::io::Write as _;
 use std::sync::Arc;
 
 use common::publication::Set;
@@ -39,6 +40,24 @@ async fn portable_ruby_comes_from_the_catalogue_where_it_is_listed() {
     let needed = set.needs.iter().flat_map(|need| &need.bottles);
     let ruby = needed.clone().find(|bottle| Some(bottle.digest) == key.blob_digest()).unwrap();
     assert_eq!(ruby.clients, [0]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_pin_that_the_catalogue_lists_is_one_message() {
+    let mut fixture = Fixture::new(with_ruby(false)).await;
+    let [linux, mac] =
+        ["x86_64_linux", "catalina"].map(|tag| fixture.key_of(RUBY, tag).blob_digest().unwrap());
+    for named in ["formulae=['tool']", "formulae=['tool','portable-ruby']"] {
+        let selection = format!(
+            "{named}\ntags=['x86_64_linux']\nportable_ruby=['x86_64_linux','catalina']\n\
+             [portable_ruby_pins]\nx86_64_linux='{linux}'\ncatalina='{mac}'"
+        );
+        fixture.selection = selection.parse().unwrap();
+        let (plan, done, _) = fixture.sync().await;
+        assert_eq!(plan.unmatched, Vec::<String>::new());
+        assert_eq!((plan.total().bottles, done.fetched.bottles), (3, 3), "{named}");
+        fixture = Fixture::new(with_ruby(false)).await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -253,6 +272,12 @@ async fn a_taps_catalogue_may_be_a_file() {
     fixture.selection = text.parse().unwrap();
     assert_eq!(fixture.sync().await.1.fetched.bottles, 1);
     assert!(fixture.plan().await.unchanged);
+    // Or that file packed.
+    let mut packed = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    packed.write_all(&fixture.testbed.tap_catalogue("example/tools")).unwrap();
+    std::fs::write(&file, packed.finish().unwrap()).unwrap();
+    let (plan, done, _) = fixture.sync().await;
+    assert!(plan.is_whole() && done.fetched.bottles == 0 && plan.held == 1, "{plan:?}");
     std::fs::write(&file, "[").unwrap();
     for is_there in [true, false] {
         if !is_there {
@@ -263,6 +288,21 @@ async fn a_taps_catalogue_may_be_a_file() {
         let unread = &plan.unread_taps[0];
         assert!(unread.name == "example/tools" && unread.why.contains("formula.json"), "{unread:?}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_catalogue_under_another_taps_name_is_not_read() {
+    let mut fixture = Fixture::new(with_taps()).await;
+    let url = fixture.testbed.tap_catalogue_url("example/tools");
+    let selection = |name: &str| format!("[[taps]]\nname = '{name}'\ncatalogue = '{url}'");
+    fixture.selection = selection("example/toolz").parse().unwrap();
+    let (plan, done, _) = fixture.sync().await;
+    assert_eq!((plan.unread_taps.len(), done.fetched.bottles), (1, 2));
+    let why = &plan.unread_taps[0].why;
+    assert!(why.contains("example/tools/hammer") && why.contains("example/toolz"), "{why}");
+    fixture.selection = selection("Example/Tools").parse().unwrap();
+    let (plan, done, _) = fixture.sync().await;
+    assert_eq!((plan.unread_taps.len(), done.fetched.bottles), (0, 2));
 }
 
 /// Rule 4, for taps: one that can't be read harms only itself.

@@ -41,8 +41,13 @@ pub(crate) struct Package {
 
 impl Brew {
     /// Reads the files of the API, or learns that the copies at hand are still good, as
-    /// every command of brew does first. What a failed one has read is forgotten.
+    /// every command of brew does first; on a [`fresh`](Self::fresh) machine, once Ruby is
+    /// there. What a failed one has read is forgotten.
     pub async fn update(&mut self) -> Result<Update, BrewError> {
+        if let Some(ruby) = &self.ruby {
+            self.fetch_portable_ruby(ruby).await?;
+            self.ruby = None;
+        }
         let mut update = Update::default();
         let (mut copies, mut packages) = (self.copies.clone(), None);
         for (place, path) in self.files().into_iter().enumerate() {

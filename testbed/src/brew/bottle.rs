@@ -40,11 +40,11 @@ enum Layout {
 
 /// A formula with a bottle for this client.
 #[derive(Clone, Copy, Debug)]
-struct Wanted<'a> {
-    name: &'a str,
-    package: &'a Package,
-    tag: &'a str,
-    sha256: &'a str,
+pub(super) struct Wanted<'a> {
+    pub(super) name: &'a str,
+    pub(super) package: &'a Package,
+    pub(super) tag: &'a str,
+    pub(super) sha256: &'a str,
 }
 
 impl Brew {
@@ -72,10 +72,23 @@ impl Brew {
     /// each formula in it that has a bottle for this client and that `wanted` names, and
     /// says how many there were. Of those nothing may be missing, whenever it is called.
     pub async fn check_all(&mut self, wanted: impl Fn(&str) -> bool) -> Result<usize, BrewError> {
+        self.check_all_of(wanted, Layout::Registry).await
+    }
+
+    /// The same in the way of [`install_flat`](Self::install_flat).
+    pub async fn check_all_flat(&mut self, wanted: impl Fn(&str) -> bool) -> Result<usize, BrewError> {
+        self.check_all_of(wanted, Layout::Flat).await
+    }
+
+    async fn check_all_of(
+        &mut self,
+        wanted: impl Fn(&str) -> bool,
+        layout: Layout,
+    ) -> Result<usize, BrewError> {
         self.update().await?;
         let mut checked = 0;
         for name in self.formulae().iter().filter(|name| wanted(name)) {
-            self.fetch(self.wanted(name)?, Layout::Registry).await?;
+            self.fetch(self.wanted(name)?, layout).await?;
             checked += 1;
         }
         Ok(checked)
@@ -134,10 +147,7 @@ impl Brew {
             }
             Layout::Flat => {
                 let path = format!("/{}", escape(&wanted.flat_file()));
-                self.ask_bottle("HEAD", wanted.name, &path, None).await?;
-                // Where it leads to is one request, and the download another.
-                self.bottle(wanted.name, &path, None).await?;
-                let bytes = self.bottle(wanted.name, &path, None).await?;
+                let bytes = self.file(wanted.name, &path).await?;
                 let announced = match self.generation {
                     Generation::Current => self.index(wanted, &format!("/{image}"), Some(ANONYMOUS)).await?,
                     Generation::Older => None,
@@ -145,23 +155,20 @@ impl Brew {
                 (announced, bytes)
             }
         };
-        let got = bytes.len() as u64;
-        if let Some(expected) = announced.filter(|expected| *expected != got) {
-            return Err(BrewError::WrongLength { formula: wanted.name.to_owned(), expected, got });
-        }
-        check(wanted.name, wanted.sha256, &bytes)?;
-        Ok(Installed {
-            formula: wanted.name.to_owned(),
-            tag: wanted.tag.to_owned(),
-            sha256: wanted.sha256.to_owned(),
-            bytes: got,
-            dependencies: Vec::new(),
-        })
+        wanted.received(announced, &bytes)
+    }
+
+    /// A bottle as a file of a plain host.
+    pub(super) async fn file(&self, formula: &str, path: &str) -> Result<Vec<u8>, BrewError> {
+        self.ask_bottle("HEAD", formula, path, None).await?;
+        // Where it leads to is one request, and the download another.
+        self.bottle(formula, path, None).await?;
+        self.bottle(formula, path, None).await
     }
 
     /// Reads the index of an image and checks the entry of the wanted bottle. The bottle's
     /// size, if the entry says it.
-    async fn index(
+    pub(super) async fn index(
         &self,
         wanted: Wanted<'_>,
         image: &str,
@@ -180,7 +187,12 @@ impl Brew {
         wanted.entry(index)
     }
 
-    async fn bottle(&self, formula: &str, path: &str, token: Option<&str>) -> Result<Vec<u8>, BrewError> {
+    pub(super) async fn bottle(
+        &self,
+        formula: &str,
+        path: &str,
+        token: Option<&str>,
+    ) -> Result<Vec<u8>, BrewError> {
         self.ask_bottle("GET", formula, path, token).await
     }
 
@@ -223,6 +235,22 @@ impl Wanted<'_> {
     fn flat_file(&self) -> String {
         let rebuild = self.rebuild().map(|rebuild| format!(".{rebuild}")).unwrap_or_default();
         format!("{}-{}.{}.bottle{rebuild}.tar.gz", self.name, self.package.version, self.tag)
+    }
+
+    /// The bottle that came, if it is the one that was wanted, and as long as it was said.
+    pub(super) fn received(self, announced: Option<u64>, bytes: &[u8]) -> Result<Installed, BrewError> {
+        let got = bytes.len() as u64;
+        if let Some(expected) = announced.filter(|expected| *expected != got) {
+            return Err(BrewError::WrongLength { formula: self.name.to_owned(), expected, got });
+        }
+        check(self.name, self.sha256, bytes)?;
+        Ok(Installed {
+            formula: self.name.to_owned(),
+            tag: self.tag.to_owned(),
+            sha256: self.sha256.to_owned(),
+            bytes: got,
+            dependencies: Vec::new(),
+        })
     }
 
     fn rebuild(&self) -> Option<u32> {

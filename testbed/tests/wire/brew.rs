@@ -103,6 +103,27 @@ async fn its_headers_are_those_of_brew() {
 }
 
 #[tokio::test]
+async fn a_fresh_machine_asks_for_ruby_before_anything_else() {
+    let upstream = Upstream::start(spec()).await.unwrap();
+    let mirror = Mirror::of(&upstream).await;
+    let ruby = &upstream.unlisted()[0];
+    let mut brew = mirror.client("x86_64_linux").fresh(&ruby.digest);
+    brew.update().await.unwrap();
+    brew.update().await.unwrap();
+    let api = format!("GET {PACKAGES}");
+    assert_eq!(mirror.asked(), [format!("GET /{}", ruby.key), api.clone(), api]);
+    // Without it nothing else is asked for, and the next try begins with it again.
+    mirror.remove(&ruby.key);
+    mirror.forget();
+    let mut brew = mirror.client("x86_64_linux").fresh(&ruby.digest);
+    for _ in 0..2 {
+        let error = brew.update().await.unwrap_err();
+        assert!(matches!(error, BrewError::NoBlob { status: 404, .. }), "{error}");
+    }
+    assert_eq!(mirror.asked(), [format!("GET /{}", ruby.key), format!("GET /{}", ruby.key)]);
+}
+
+#[tokio::test]
 async fn an_unchanged_file_is_not_read_again() {
     let upstream = Upstream::start(spec()).await.unwrap();
     let mirror = Mirror::of(&upstream).await;
