@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test that can't go on ends here")]
 
 mod airgap;
+mod attention;
 mod aws;
 mod brew;
 mod catalogue;
@@ -15,6 +16,7 @@ mod hashes;
 mod kill;
 mod memory;
 mod plan;
+mod reader;
 mod recovery;
 mod repeat;
 mod selection;
