@@ -20,7 +20,7 @@ impl FromStr for Destination {
         // Taken for a path it would be the current directory.
         if text.is_empty() {
             return Err(
-                "it is empty, as BOTTLES_TO or a script's variable is that was not filled; it takes a folder \
+                "it is empty, as where BOTTLES_TO or a script's variable is set to nothing; it takes a folder \
                  (the current one is `.`), s3://BUCKET or s3://BUCKET/PREFIX"
                     .to_owned(),
             );

@@ -34,6 +34,8 @@ pub(crate) struct Report {
     pub(crate) settled: Vec<RunRecord>,
     /// Image indexes that were put in place.
     pub(crate) indexes: usize,
+    /// Copies under flat names that were made.
+    pub(crate) flat_copies: usize,
     /// What of the API files was published, and which clients' files wait.
     pub(crate) publication: PublishReport,
     /// Since when a rollback holds publishing back.
@@ -149,6 +151,7 @@ pub(crate) async fn sync(
         plan,
         another_selection,
         indexes: settles.iter().map(|settle| settle.indexes).sum(),
+        flat_copies: settles.iter().map(|settle| settle.copied).sum(),
         publication: published(&settles),
         held_since: manifest.publication.held_since,
         retirement: retire::stuck(&local.pipeline, &manifest, local.expire_after).await?,
@@ -313,6 +316,9 @@ pub(crate) fn describe(report: &Report, named: &str) {
     }
     if report.indexes > 0 {
         line(format_args!("Placed       {}", counted(report.indexes as u64, "image index")));
+    }
+    if report.flat_copies > 0 {
+        line(format_args!("Named        {}", counted(report.flat_copies as u64, "flat name")));
     }
     let clients: Vec<String> = report.publication.published.iter().filter_map(client).collect();
     if !clients.is_empty() {
