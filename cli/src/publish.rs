@@ -150,11 +150,40 @@ impl Answer {
         !self.waiting.is_empty() || self.held_since.is_some()
     }
 
+    /// Whether somebody waits for the next settle alone.
+    pub(crate) fn is_due(&self) -> bool {
+        let is_complete = |one: &Waiting| one.queued + one.dead + one.unplanned + one.unnamed == 0;
+        self.held_since.is_none() && self.waiting.iter().any(is_complete)
+    }
+
     /// The clients that read something.
     pub(crate) fn clients(&self) -> impl Iterator<Item = String> {
         self.published.keys().filter_map(|scope| match scope {
             Scope::Client(tag) => Some(tag.to_string()),
             Scope::AllClients | Scope::NoBottles => None,
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn files_are_due_that_wait_for_neither_a_bottle_nor_an_operator() {
+        let answer = |dead: u64, held_since: Option<Timestamp>| {
+            let waiting =
+                format!(r#"{{"client":"x86_64_linux","queued":0,"dead":{dead},"unplanned":0,"unnamed":0}}"#);
+            Answer {
+                published: BTreeMap::new(),
+                previous: BTreeMap::new(),
+                waiting: vec![serde_json::from_str(&waiting).unwrap()],
+                held_since,
+                asked: false,
+            }
+        };
+        assert!(answer(0, None).is_due());
+        assert!(!answer(1, None).is_due());
+        assert!(!answer(0, Some(Timestamp::UNIX_EPOCH)).is_due());
     }
 }

@@ -104,9 +104,10 @@ async fn watch(target: &Target, options: &StatusOptions) -> anyhow::Result<Exit>
 }
 
 impl Answer {
-    /// Whether nothing is on its way: not by the manifest, nor by the queues.
+    /// Whether nothing is on its way: not by the manifest, nor by the queues, nor to clients.
     fn is_quiet(&self) -> bool {
         self.open_runs.is_empty()
+            && !self.publication.is_due()
             && self.queued.bottles == 0
             && self.lanes.iter().all(|lane| lane.work.total() == 0)
     }
