@@ -20,7 +20,7 @@ use crate::args::{
 use crate::destination::Destination;
 use crate::output::{self, Exit, Usage, counted, line};
 use crate::place::Local;
-use crate::sync::{self, Report};
+use crate::sync::{self, Ask, Report};
 
 /// Marks a folder as a demo's own, which the next demo may replace.
 const MARK: &str = "_sync/demo";
@@ -75,11 +75,13 @@ pub(crate) async fn run(options: DemoOptions) -> anyhow::Result<Exit> {
     };
     let cancel = CancellationToken::new();
     let all = SelectionOptions::default();
+    let ask = Ask { selection: &all, upstream: &upstream_options, pipeline: &pipeline, partial: false };
+    let named = format!("--to {}", options.dir.display());
 
     say(format!("2. First sync, into {}:", options.dir.display()));
-    let first = sync::sync(&mirror, &all, &upstream_options, &pipeline, &cancel, options.json).await?;
+    let first = sync::sync(&mirror, &ask, &cancel, options.json).await?;
     if !options.json {
-        sync::describe(&first);
+        sync::describe(&first, &named);
     }
     let letters = mirror.pipeline.desk().go_through(Deed::Look, |_| true).await?.letters;
     for letter in &letters {
@@ -87,9 +89,9 @@ pub(crate) async fn run(options: DemoOptions) -> anyhow::Result<Exit> {
     }
 
     say("\n3. Second sync: what the mirror has is not fetched again.".to_owned());
-    let second = sync::sync(&mirror, &all, &upstream_options, &pipeline, &cancel, options.json).await?;
+    let second = sync::sync(&mirror, &ask, &cancel, options.json).await?;
     if !options.json {
-        sync::describe(&second);
+        sync::describe(&second, &named);
     }
 
     let (compared, mut surprises) = compare(&options.dir, &upstream, &letters);

@@ -1,5 +1,6 @@
 //! A deployed system: its names, and the pipeline on its queues and bucket.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,6 +17,7 @@ use common::settle::SettleReport;
 use common::store::S3;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
+use tempfile::TempDir;
 
 use crate::args::{FunctionOption, PlaceOptions, QueueOptions, ServiceOptions, StackOption, TargetOptions};
 use crate::destination::Destination;
@@ -33,6 +35,8 @@ pub(crate) struct Target {
     pub(crate) is_deployed: bool,
     /// How long what upstream dropped is kept.
     pub(crate) expire_after: Grace,
+    /// Where the queues are, if they are a copy that is gone when this is.
+    _copy: Option<TempDir>,
 }
 
 impl Target {
@@ -167,11 +171,29 @@ impl Target {
             ecs: None,
             is_deployed: false,
             expire_after: local.expire_after,
+            _copy: local.copy,
         }
     }
 }
 
+/// Refuses a folder beside a deployed system, before anything of that is looked up.
+pub(crate) fn check_is_no_folder(place: &PlaceOptions) -> Result<(), Usage> {
+    match &place.to {
+        Some(Destination::Folder(path)) => Err(folder(path)),
+        Some(Destination::Bucket(_)) | None => Ok(()),
+    }
+}
+
+fn folder(path: &Path) -> Usage {
+    Usage(format!(
+        "--to {} is a folder, and a deployed system's mirror is a bucket; for work on a folder leave out \
+         --stack and the parts of one, and unset their variables (BOTTLES_ENVIRONMENT)",
+        path.display()
+    ))
+}
+
 async fn open_deployed(place: &PlaceOptions, mut named: Named) -> anyhow::Result<Target> {
+    check_is_no_folder(place)?;
     let config = common::aws::load().await;
     named.parts.to = place.to.as_ref().map(ToString::to_string);
     let known = named.find(&config).await?;
@@ -182,13 +204,7 @@ async fn open_deployed(place: &PlaceOptions, mut named: Named) -> anyhow::Result
     };
     let location = match known.to.as_deref().map(str::parse::<Destination>) {
         Some(Ok(Destination::Bucket(location))) => location,
-        Some(Ok(Destination::Folder(path))) => {
-            return Err(Usage(format!(
-                "--to {} is a folder, and a deployed system's mirror is a bucket",
-                path.display()
-            ))
-            .into());
-        }
+        Some(Ok(Destination::Folder(path))) => return Err(folder(&path).into()),
         Some(Err(error)) => return Err(Usage(format!("the deployed system's bucket: {error}")).into()),
         None => return Err(missing("to").into()),
     };
@@ -222,6 +238,7 @@ async fn open_deployed(place: &PlaceOptions, mut named: Named) -> anyhow::Result
         ecs: ecs.map(|(cluster, service)| EcsService::new(&config, cluster, service)),
         is_deployed: true,
         expire_after,
+        _copy: None,
     })
 }
 

@@ -17,6 +17,14 @@ impl FromStr for Destination {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
+        // Taken for a path it would be the current directory.
+        if text.is_empty() {
+            return Err(
+                "it is empty, as where BOTTLES_TO or a script's variable is set to nothing; it takes a folder \
+                 (the current one is `.`), s3://BUCKET or s3://BUCKET/PREFIX"
+                    .to_owned(),
+            );
+        }
         if text.starts_with("s3://") {
             return text.parse().map(Self::Bucket).map_err(|error| format!("{error}"));
         }

@@ -19,6 +19,7 @@ use common::selection::{Selection, SelectionFile};
 use common::settle::{SettleSettings, Settler};
 use common::store::{Folder, Location, S3, Store};
 use common::worker::{Worker, WorkerSettings};
+use tempfile::TempDir;
 
 use crate::args::{PipelineOptions, PlaceOptions, SelectionOptions, StoreOption, UpstreamOptions};
 use crate::destination::Destination;
@@ -31,6 +32,8 @@ const MOST_RECEIVES: u32 = 5;
 pub(crate) struct Local {
     pub(crate) pipeline: Pipeline,
     pub(crate) expire_after: Grace,
+    /// A copy of the queues, where they can only be looked at.
+    pub(crate) copy: Option<TempDir>,
 }
 
 impl Local {
@@ -47,6 +50,28 @@ impl Local {
                 (Arc::new(store), state)
             }
         };
+        Self::on(store, &state, options)
+    }
+
+    /// Opens a folder that can't be written to, for verbs that only look. Whatever would
+    /// change it is refused by the store.
+    fn view(root: &Path, options: &PlaceOptions) -> anyhow::Result<Self> {
+        // SQLite reads no queue that it can't lock, but a copy of one.
+        let copy = tempfile::tempdir()?;
+        for name in ["queue.sqlite", "queue.sqlite-wal"] {
+            let from = root.join("_sync").join(name);
+            if from.is_file() {
+                let copied =
+                    std::fs::read(&from).and_then(|bytes| std::fs::write(copy.path().join(name), bytes));
+                copied.with_context(|| format!("{} can't be read", from.display()))?;
+            }
+        }
+        let local = Self::on(Arc::new(Folder::view(root)), copy.path(), options)?;
+        Ok(Self { copy: Some(copy), ..local })
+    }
+
+    /// A mirror in a store, with the queues that are kept in a folder.
+    fn on(store: Arc<dyn Store>, state: &Path, options: &PlaceOptions) -> anyhow::Result<Self> {
         let clock = Clock::system();
         let queues = Embedded::open(&state.join("queue.sqlite"), &state.join("owners"), clock.clone())?;
         // The queue itself moves what was received once more than the worker
@@ -58,7 +83,15 @@ impl Local {
         };
         let lanes = vec![lane(Lane::Small, "small", "small-dead"), lane(Lane::Large, "large", "large-dead")];
         let pipeline = Pipeline { store, clock, lanes, poll: Duration::ZERO };
-        Ok(Self { pipeline, expire_after: options.expire_after.unwrap_or_default() })
+        Ok(Self { pipeline, expire_after: options.expire_after.unwrap_or_default(), copy: None })
+    }
+
+    /// Opens a mirror, or, if it can't be written to, only to look at it.
+    async fn open_or_view(to: &Destination, options: &PlaceOptions) -> anyhow::Result<Self> {
+        match to {
+            Destination::Folder(root) if is_read_only(root) => Self::view(root, options),
+            Destination::Folder(_) | Destination::Bucket(_) => Self::open(to, options).await,
+        }
     }
 
     /// Opens a mirror that must be there.
@@ -66,7 +99,7 @@ impl Local {
         if !holds_mirror(to, options).await? {
             return Err(Usage(format!("{to} holds no mirror; `bottles sync --to {to}` makes one")).into());
         }
-        Self::open(to, options).await
+        Self::open_or_view(to, options).await
     }
 
     /// Opens a mirror of which nothing needs to be left but its bottles.
@@ -84,7 +117,7 @@ impl Local {
                 Usage(format!("{to} holds no bottles; `bottles sync --to {to}` makes a mirror")).into()
             );
         }
-        Self::open(to, options).await
+        Self::open_or_view(to, options).await
     }
 
     pub(crate) fn planner(
@@ -136,6 +169,13 @@ impl Local {
 pub(crate) fn settle_settings(Grace(expire_after): Grace) -> SettleSettings {
     // These queues tell their depth exactly, so what is not there is lost.
     SettleSettings { lost_after: Duration::ZERO, stalled_after: Duration::from_hours(1), expire_after }
+}
+
+/// Whether a mirror's folder can't be written to by who runs this.
+fn is_read_only(root: &Path) -> bool {
+    use std::io::ErrorKind::{PermissionDenied, ReadOnlyFilesystem};
+    let tried = tempfile::tempfile_in(root.join("_sync"));
+    tried.is_err_and(|error| matches!(error.kind(), PermissionDenied | ReadOnlyFilesystem))
 }
 
 /// The mirror in a bucket.

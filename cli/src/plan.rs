@@ -25,6 +25,7 @@ struct Answer<'a> {
 pub(crate) async fn run(options: PlanOptions) -> anyhow::Result<Exit> {
     let named = Named::new(&options.stack).with_function(&options.function);
     let (report, size_threshold) = if named.is_meant() {
+        deployed::check_is_no_folder(&options.place)?;
         of_deployed(&named, &options).await?
     } else {
         (of_local(&options).await?, options.lane.size_threshold)

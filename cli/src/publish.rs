@@ -2,8 +2,9 @@
 
 use std::collections::BTreeMap;
 
+use common::bottle::BottleTag;
 use common::manifest::{self, Manifest};
-use common::publication::{Published, Scope, Waiting};
+use common::publication::{Published, Scope, Staged, Waiting};
 use common::receipt::{Order, Receipt, What};
 use common::settle;
 use jiff::Timestamp;
@@ -51,33 +52,36 @@ pub(crate) async fn run(options: PublishOptions) -> anyhow::Result<Exit> {
     } else {
         describe(&answer, &target);
     }
-    Ok(if answer.waiting.is_empty() { Exit::Done } else { Exit::Attention })
+    Ok(if answer.is_behind() { Exit::Attention } else { Exit::Done })
 }
 
 /// Refuses what there is nothing to be done about.
 async fn check(target: &Target, what: &What) -> anyhow::Result<()> {
     let (manifest, _) = manifest::load(&*target.pipeline.store).await?;
     let publication = &manifest.publication;
-    let is_one = |clients: &[common::bottle::BottleTag], scopes: &[&Scope]| {
-        clients.iter().find(|client| !scopes.contains(&&Scope::Client((*client).clone()))).cloned()
-    };
     match what {
         What::Rollback { clients } => {
             if publication.previous.is_empty() {
                 return Err(Usage("nothing was published before what is published now".to_owned()).into());
             }
-            let scopes: Vec<&Scope> = publication.previous.keys().collect();
-            if let Some(client) = is_one(clients, &scopes) {
+            let had = |client: &BottleTag| publication.previous.contains_key(&Scope::Client(client.clone()));
+            if let Some(client) = clients.iter().find(|client| !had(client)) {
                 return Err(Usage(format!("nothing was published for {client} before")).into());
             }
         }
         What::PublishDespiteDead { clients } => {
-            let scopes: Vec<&Scope> = publication.staged.iter().flat_map(|staged| &staged.scopes).collect();
-            if scopes.is_empty() {
+            if publication.staged.is_empty() {
                 return Err(Usage("no API files wait to be published".to_owned()).into());
             }
-            if let Some(client) = is_one(clients, &scopes) {
-                return Err(Usage(format!("no API files wait for {client}")).into());
+            let waiting = settle::waiting(&*target.pipeline.store, &manifest).await?;
+            let waits = |client: &BottleTag| {
+                let own = Scope::Client(client.clone());
+                let awaits = |set: &Staged| set.scopes.contains(&own) && publication.awaits(&own, &set.run);
+                // One without a file of its own may hold back the one of all.
+                publication.staged.iter().any(awaits) || waiting.iter().any(|one| one.client == *client)
+            };
+            if let Some(client) = clients.iter().find(|client| !waits(client)) {
+                return Err(Usage(format!("{client} waits for nothing")).into());
             }
         }
         _ => {}
@@ -127,20 +131,59 @@ pub(crate) fn summary(answer: &Answer, named: &str) {
         line(format_args!("Waiting      {:<16} {}", waiting.client.to_string(), waiting.describe()));
     }
     if let Some(since) = answer.held_since {
-        line(format_args!(
-            "Held back    since {since:.0} by a rollback; `bottles publish {named} --resume` goes on"
-        ));
+        describe_held(since, named);
     } else if answer.waiting.iter().any(|waiting| waiting.dead + waiting.unplanned > 0) {
         line(format_args!("             all the same: bottles publish {named} --despite-dead"));
     }
 }
 
+/// That a rollback holds publishing back, in words.
+pub(crate) fn describe_held(since: Timestamp, named: &str) {
+    line(format_args!(
+        "Held back    since {since:.0} by a rollback; `bottles publish {named} --resume` goes on"
+    ));
+}
+
 impl Answer {
+    /// Whether clients don't read the newest that there is.
+    pub(crate) fn is_behind(&self) -> bool {
+        !self.waiting.is_empty() || self.held_since.is_some()
+    }
+
+    /// Whether somebody waits for the next settle alone.
+    pub(crate) fn is_due(&self) -> bool {
+        let is_complete = |one: &Waiting| one.queued + one.dead + one.unplanned + one.unnamed == 0;
+        self.held_since.is_none() && self.waiting.iter().any(is_complete)
+    }
+
     /// The clients that read something.
     pub(crate) fn clients(&self) -> impl Iterator<Item = String> {
         self.published.keys().filter_map(|scope| match scope {
             Scope::Client(tag) => Some(tag.to_string()),
             Scope::AllClients | Scope::NoBottles => None,
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn files_are_due_that_wait_for_neither_a_bottle_nor_an_operator() {
+        let answer = |dead: u64, held_since: Option<Timestamp>| {
+            let waiting =
+                format!(r#"{{"client":"x86_64_linux","queued":0,"dead":{dead},"unplanned":0,"unnamed":0}}"#);
+            Answer {
+                published: BTreeMap::new(),
+                previous: BTreeMap::new(),
+                waiting: vec![serde_json::from_str(&waiting).unwrap()],
+                held_since,
+                asked: false,
+            }
+        };
+        assert!(answer(0, None).is_due());
+        assert!(!answer(1, None).is_due());
+        assert!(!answer(0, Some(Timestamp::UNIX_EPOCH)).is_due());
     }
 }

@@ -1,6 +1,8 @@
 //! `bottles retire`: what upstream dropped, and when it goes.
 
-use common::manifest;
+use common::clock::Grace;
+use common::manifest::{self, Manifest};
+use common::pipeline::Pipeline;
 use common::receipt::What;
 use common::retire::{self, Blocked, Outlook, Retired};
 use common::size::ByteSize;
@@ -55,9 +57,34 @@ pub(crate) async fn run(options: RetireOptions) -> anyhow::Result<Exit> {
     } else {
         describe(&answer, &options, &target);
     }
-    let is_stuck =
-        matches!(answer.outlook.blocked, Some(Blocked::TooMany { .. } | Blocked::UnreadableSet { .. }));
+    let is_stuck = answer.outlook.blocked.as_ref().is_some_and(is_stuck);
     Ok(if is_stuck { Exit::Attention } else { Exit::Done })
+}
+
+/// Whether retirement does not go on by itself.
+fn is_stuck(blocked: &Blocked) -> bool {
+    match blocked {
+        Blocked::TooMany { .. } | Blocked::UnreadableSet { .. } => true,
+        Blocked::NothingPublished | Blocked::Waiting | Blocked::HeldBack => false,
+    }
+}
+
+/// What retirement waits for an operator to look at, if anything.
+pub(crate) async fn stuck(
+    pipeline: &Pipeline,
+    manifest: &Manifest,
+    Grace(grace): Grace,
+) -> anyhow::Result<Option<Blocked>> {
+    let outlook = retire::outlook(&*pipeline.store, manifest, None, pipeline.clock.now(), grace).await?;
+    Ok(outlook.blocked.filter(is_stuck))
+}
+
+/// The same in words, for a mirror that is named so.
+pub(crate) fn describe_stuck(blocked: &Blocked, named: &str) {
+    line(format_args!("Retirement   nothing is retired: {blocked}"));
+    if matches!(blocked, Blocked::TooMany { .. }) {
+        line(format_args!("             bottles retire {named} --dry-run"));
+    }
 }
 
 fn describe(answer: &Answer, options: &RetireOptions, target: &Target) {

@@ -8,6 +8,7 @@ use common::ecs::Tasks;
 use common::manifest::{self, Manifest, State};
 use common::message::Lane;
 use common::queue::Depth;
+use common::retire::Blocked;
 use common::run::{Count, RunId, RunRecord};
 use common::size::ByteSize;
 use serde::Serialize;
@@ -15,7 +16,7 @@ use serde::Serialize;
 use crate::args::StatusOptions;
 use crate::deployed::{self, Named, Target};
 use crate::output::{self, Exit, counted, grouped, line};
-use crate::{publish, stop};
+use crate::{publish, retire, stop};
 
 #[derive(Serialize)]
 struct Answer {
@@ -33,6 +34,8 @@ struct Answer {
     dead_letters: u64,
     /// What clients read, and what waits.
     publication: publish::Answer,
+    /// What retirement waits for an operator to look at.
+    retirement: Option<Blocked>,
     /// The large queue's tasks, in a deployed system.
     tasks: Option<Tasks>,
     /// Runs that are not settled yet.
@@ -101,16 +104,18 @@ async fn watch(target: &Target, options: &StatusOptions) -> anyhow::Result<Exit>
 }
 
 impl Answer {
-    /// Whether nothing is on its way: not by the manifest, nor by the queues.
+    /// Whether nothing is on its way: not by the manifest, nor by the queues, nor to clients.
     fn is_quiet(&self) -> bool {
         self.open_runs.is_empty()
+            && !self.publication.is_due()
             && self.queued.bottles == 0
             && self.lanes.iter().all(|lane| lane.work.total() == 0)
     }
 }
 
 fn exit(answer: &Answer) -> Exit {
-    if answer.dead_letters > 0 { Exit::Attention } else { Exit::Done }
+    let is_well = answer.dead_letters == 0 && !answer.publication.is_behind() && answer.retirement.is_none();
+    if is_well { Exit::Done } else { Exit::Attention }
 }
 
 async fn look(target: &Target) -> anyhow::Result<Answer> {
@@ -140,6 +145,7 @@ async fn look(target: &Target) -> anyhow::Result<Answer> {
         oldest_queued_seconds: oldest(&manifest).map(since),
         dead_letters: lanes.iter().map(|lane| lane.dead_letters.total()).sum(),
         publication: publish::look(target, &manifest, false).await?,
+        retirement: retire::stuck(pipeline, &manifest, target.expire_after).await?,
         lanes,
         tasks,
         open_runs: open_runs(&manifest, now),
@@ -191,6 +197,9 @@ fn describe(answer: &Answer, target: &Target) {
         }
     ));
     publish::summary(&answer.publication, &target.named);
+    if let Some(blocked) = &answer.retirement {
+        retire::describe_stuck(blocked, &target.named);
+    }
     for lane in &answer.lanes {
         line(format_args!(
             "Queue {:<6} {} waiting, {} in flight, {} delayed; {}",

@@ -3,13 +3,16 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use common::manifest;
 use common::plan::{Mode, PlanReport};
-use common::publication::PublishReport;
-use common::publication::Scope;
+use common::publication::{PublishReport, Scope};
+use common::retire::Blocked;
 use common::run::{Count, RunRecord};
-use common::settle::{SettleReport, Settler};
+use common::selection::Selection;
+use common::settle::{SettleError, SettleReport, Settler};
 use common::size::ByteSize;
 use common::worker::{Done, Worker, WorkerError};
+use jiff::Timestamp;
 use serde::Serialize;
 use tokio_util::sync::CancellationToken;
 
@@ -17,20 +20,28 @@ use crate::args::{PipelineOptions, SelectionOptions, SyncOptions, UpstreamOption
 use crate::output::{self, Exit, Usage, counted, grouped, line};
 use crate::place::{self, Local};
 use crate::progress::{Display, Watched};
-use crate::{airgap, plan, progress, stop};
+use crate::{airgap, plan, progress, publish, retire, stop};
 
 /// What a sync came to.
 #[derive(Serialize)]
 pub(crate) struct Report {
     pub(crate) plan: PlanReport,
+    /// Whether it was about another selection than the last one that was no `--partial`.
+    pub(crate) another_selection: bool,
     pub(crate) small: Done,
     pub(crate) large: Done,
     /// Runs that were completed, this one or earlier ones.
     pub(crate) settled: Vec<RunRecord>,
     /// Image indexes that were put in place.
     pub(crate) indexes: usize,
+    /// Copies under flat names that were made.
+    pub(crate) flat_copies: usize,
     /// What of the API files was published, and which clients' files wait.
     pub(crate) publication: PublishReport,
+    /// Since when a rollback holds publishing back.
+    pub(crate) held_since: Option<Timestamp>,
+    /// What retirement waits for an operator to look at.
+    pub(crate) retirement: Option<Blocked>,
     /// Bottles that upstream dropped, and that were tagged to expire.
     pub(crate) retired: u64,
     /// Bottles that were tagged for long enough, and removed.
@@ -52,8 +63,11 @@ pub(crate) struct Report {
 /// few, and `bottles status` shows how far it is.
 const SETTLE_EVERY: Duration = Duration::from_secs(15);
 
+/// Settles after one another, at most: several times what all of upstream takes.
+const MOST_SETTLES: usize = 200;
+
 pub(crate) async fn run(options: SyncOptions) -> anyhow::Result<Exit> {
-    let SyncOptions { place, selection, upstream, pipeline, json } = options;
+    let SyncOptions { partial, place, selection, upstream, pipeline, json } = options;
     // Before anything is made: a wrong option leaves no folder behind.
     place::upstream(&upstream, &place::selection(&selection)?)?;
     let Some(to) = &place.to else {
@@ -62,11 +76,12 @@ pub(crate) async fn run(options: SyncOptions) -> anyhow::Result<Exit> {
     let mirror = Local::open(to, &place).await?;
     airgap::check_not_imported(&mirror, to).await?;
     let cancel = stop::on_signals()?;
-    let report = sync(&mirror, &selection, &upstream, &pipeline, &cancel, json).await?;
+    let ask = Ask { selection: &selection, upstream: &upstream, pipeline: &pipeline, partial };
+    let report = sync(&mirror, &ask, &cancel, json).await?;
     if json {
         output::json(&report)?;
     } else {
-        describe(&report);
+        describe(&report, &format!("--to {to}"));
         if report.dead_letters > 0 {
             line(format_args!("             bottles dead-letters list --to {to}"));
         }
@@ -74,24 +89,41 @@ pub(crate) async fn run(options: SyncOptions) -> anyhow::Result<Exit> {
     Ok(exit(&report))
 }
 
+/// What a sync is asked for.
+pub(crate) struct Ask<'a> {
+    pub(crate) selection: &'a SelectionOptions,
+    pub(crate) upstream: &'a UpstreamOptions,
+    pub(crate) pipeline: &'a PipelineOptions,
+    /// Whether the selection is for this time alone, and not what the mirror is to hold.
+    pub(crate) partial: bool,
+}
+
 /// Brings a mirror up to date.
 pub(crate) async fn sync(
     local: &Local,
-    selection: &SelectionOptions,
-    upstream_options: &UpstreamOptions,
-    pipeline: &PipelineOptions,
+    ask: &Ask<'_>,
     cancel: &CancellationToken,
     quiet: bool,
 ) -> anyhow::Result<Report> {
     let started = Instant::now();
-    let selection = place::selection(selection)?;
-    let upstream = place::upstream(upstream_options, &selection)?;
+    let pipeline = ask.pipeline;
+    let selection = place::selection(ask.selection)?;
+    let upstream = place::upstream(ask.upstream, &selection)?;
     let settler = local.settler();
     // What an earlier process left behind, first: the plan must know of it.
     let mut settles = vec![settler.settle().await?];
 
-    let planner =
-        local.planner(Arc::clone(&upstream), selection, upstream_options, pipeline.lane.size_threshold.0);
+    let another_selection = !ask.partial && is_another(local, &selection).await?;
+    if another_selection && !quiet {
+        // Before anything is done: there is time to stop it.
+        line(
+            "Selection    another one than last time: what clients are told follows this one; --partial only \
+             fetches",
+        );
+    }
+    let mut planner =
+        local.planner(Arc::clone(&upstream), selection, ask.upstream, pipeline.lane.size_threshold.0);
+    planner.settings.is_partial = ask.partial;
     let planning = cancel.run_until_cancelled(planner.plan(Mode::Queue));
     let planning = progress::while_planning(&planner.progress, quiet, planning).await;
     let Some(plan) = planning.transpose()? else {
@@ -107,27 +139,60 @@ pub(crate) async fn sync(
 
     // Also after a failure: what was done is on record then.
     let last = settler.settle().await?;
-    let remaining = last.remaining;
     settles.extend(drained?);
     settles.push(last);
+    settle_on(&settler, cancel, &mut settles).await?;
+    let (manifest, _) = manifest::load(&*local.pipeline.store).await?;
 
     let done = |lane: usize| workers.get(lane).map(|worker| worker.progress.now()).unwrap_or_default();
     Ok(Report {
         small: done(0),
         large: done(1),
         plan,
+        another_selection,
         indexes: settles.iter().map(|settle| settle.indexes).sum(),
+        flat_copies: settles.iter().map(|settle| settle.copied).sum(),
         publication: published(&settles),
+        held_since: manifest.publication.held_since,
+        retirement: retire::stuck(&local.pipeline, &manifest, local.expire_after).await?,
         retired: settles.iter().map(|settle| settle.retired).sum(),
         expired: settles.iter().map(|settle| settle.expired).sum(),
+        remaining: settles.last().map_or(0, |last| last.remaining),
         settled: settles.into_iter().flat_map(|settle| settle.settled).collect(),
-        remaining,
         dead_letters: local.pipeline.dead_letters().await?,
         received_bytes: mirror.received(),
         requests: upstream.counts().requests(),
         seconds: started.elapsed().as_secs_f64(),
         interrupted: cancel.is_cancelled(),
     })
+}
+
+/// Whether the selection is another one than that of the last whole plan.
+async fn is_another(local: &Local, selection: &Selection) -> anyhow::Result<bool> {
+    let (manifest, _) = manifest::load(&*local.pipeline.store).await?;
+    Ok(manifest.planned.is_some_and(|planned| planned.selection != selection.fingerprint()))
+}
+
+/// Goes on with what one settle leaves to the next, which with flat names is much.
+async fn settle_on(
+    settler: &Settler,
+    cancel: &CancellationToken,
+    settles: &mut Vec<SettleReport>,
+) -> Result<(), SettleError> {
+    for _ in 0..MOST_SETTLES {
+        if cancel.is_cancelled() || !settles.last().is_some_and(goes_on) {
+            break;
+        }
+        settles.push(settler.settle().await?);
+    }
+    Ok(())
+}
+
+/// Whether another settle gets further: this one did, and somebody waits for no more
+/// than names.
+fn goes_on(last: &SettleReport) -> bool {
+    let got_on = last.copied > 0 || last.indexes > 0 || !last.publication.published.is_empty();
+    got_on && last.publication.waiting.iter().any(|waiting| waiting.unnamed > 0)
 }
 
 /// What was published in all, and what waits at the end.
@@ -202,17 +267,18 @@ async fn watched(local: &Local, workers: &[Worker], plan: &PlanReport) -> anyhow
 
 pub(crate) fn exit(report: &Report) -> Exit {
     let is_undone = !report.plan.is_whole() || report.plan.api.trouble.is_some();
+    let is_behind = !report.publication.waiting.is_empty() || report.held_since.is_some();
     if report.interrupted || report.remaining > 0 || is_undone {
         Exit::Failed
-    } else if report.dead_letters > 0 {
+    } else if report.dead_letters > 0 || is_behind || report.retirement.is_some() {
         Exit::Attention
     } else {
         Exit::Done
     }
 }
 
-/// The summary of a sync.
-pub(crate) fn describe(report: &Report) {
+/// The summary of a sync, of a mirror that is named so.
+pub(crate) fn describe(report: &Report, named: &str) {
     let planned = report.plan.total();
     if report.plan.unchanged {
         line("Plan         upstream is unchanged");
@@ -251,6 +317,9 @@ pub(crate) fn describe(report: &Report) {
     if report.indexes > 0 {
         line(format_args!("Placed       {}", counted(report.indexes as u64, "image index")));
     }
+    if report.flat_copies > 0 {
+        line(format_args!("Named        {}", counted(report.flat_copies as u64, "flat name")));
+    }
     let clients: Vec<String> = report.publication.published.iter().filter_map(client).collect();
     if !clients.is_empty() {
         line(format_args!("Published    API files for {}", clients.join(", ")));
@@ -263,6 +332,12 @@ pub(crate) fn describe(report: &Report) {
     plan::remarks(&report.plan);
     for waiting in &report.publication.waiting {
         line(format_args!("Not published for {}: {}", waiting.client, waiting.describe()));
+    }
+    if let Some(since) = report.held_since {
+        publish::describe_held(since, named);
+    }
+    if let Some(blocked) = &report.retirement {
+        retire::describe_stuck(blocked, named);
     }
     if report.remaining > 0 {
         line(format_args!("Left         {}; the same command goes on", counted(report.remaining, "bottle")));
@@ -290,4 +365,25 @@ fn merged(small: &Done, large: &Done) -> common::dead_letter::ByReason {
         *reasons.entry(*reason).or_default() += count;
     }
     reasons
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn another_settle_follows_while_names_are_missing_and_some_were_made() {
+        let report = |copied: usize, unnamed: u64| {
+            let waiting = format!(
+                r#"{{"client":"x86_64_linux","queued":0,"dead":1,"unplanned":0,"unnamed":{unnamed}}}"#
+            );
+            let waiting = vec![serde_json::from_str(&waiting).unwrap()];
+            let publication = PublishReport { published: Vec::new(), waiting };
+            SettleReport { copied, publication, ..SettleReport::default() }
+        };
+        assert!(goes_on(&report(5000, 1)));
+        assert!(!goes_on(&report(5000, 0)), "whoever waits for bottles waits on");
+        assert!(!goes_on(&report(0, 1)), "what one could not make the next can't either");
+        assert!(goes_on(&SettleReport { indexes: 1, ..report(0, 1) }));
+    }
 }

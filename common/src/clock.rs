@@ -55,8 +55,9 @@ impl std::str::FromStr for Grace {
         if let Some(days) = days {
             return Ok(Self(Duration::from_hours(u64::from(days) * 24)));
         }
-        let duration: SignedDuration =
-            text.parse().map_err(|error| format!("it takes days such as 90d, or hours: {error}"))?;
+        let duration: SignedDuration = text
+            .parse()
+            .map_err(|_| format!("it takes days such as 90d, {} at most, or hours such as 36h", u32::MAX))?;
         Duration::try_from(duration).map(Self).map_err(|_| "it is not negative".to_owned())
     }
 }

@@ -58,8 +58,9 @@ struct Cli {
 }
 
 const EXIT_CODES: &str = "Exit codes: 0 done; 1 failed; 2 the command line or the configuration is wrong; \
-                          3 done, but something needs attention: dead letters, files that wait, entries that \
-                          were skipped, a mirror that is not sound.";
+                          3 done, but something needs attention: dead letters, files that wait or are held \
+                          back, a retirement that waits for somebody to look, entries that were skipped, a \
+                          mirror that is not sound.";
 
 #[derive(Subcommand)]
 pub(crate) enum Command {

@@ -6,6 +6,10 @@ use super::{PipelineOptions, PlaceOptions, SelectionOptions, UpstreamOptions};
 
 #[derive(Args)]
 pub(crate) struct SyncOptions {
+    /// Only fetch what the selection asks for: nothing is published or retired by it
+    #[arg(long)]
+    pub(crate) partial: bool,
+
     /// Print one JSON object at the end, and no progress
     #[arg(long)]
     pub(crate) json: bool,

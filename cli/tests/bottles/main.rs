@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test that can't go on ends here")]
 
 mod airgap;
+mod attention;
 mod aws;
 mod brew;
 mod catalogue;
@@ -16,6 +17,7 @@ mod hashes_bucket;
 mod kill;
 mod memory;
 mod plan;
+mod reader;
 mod readers;
 mod recovery;
 mod repeat;

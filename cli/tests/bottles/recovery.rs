@@ -105,3 +105,28 @@ fn a_bottle_that_was_cut_short_on_disk_is_fetched_again_with_a_new_manifest() {
     mirror.check_equals_upstream();
     assert_eq!(mirror.fetches(), 1);
 }
+
+#[test]
+fn a_damaged_queue_is_named_with_the_way_out() {
+    let mirror = Mirror::of(Spec::demo(1));
+    mirror.sync(0, &["--formula", "wget"]);
+    let remove = || {
+        for name in ["queue.sqlite", "queue.sqlite-wal", "queue.sqlite-shm"] {
+            // Whether the last two are there is for the database to decide.
+            let removed = fs::remove_file(mirror.path("_sync").join(name));
+            assert!(removed.is_ok() || name != "queue.sqlite");
+        }
+    };
+    remove();
+    fs::write(mirror.path("_sync/queue.sqlite"), "no database, but long enough to be looked at as one")
+        .unwrap();
+    for args in [&["sync"][..], &["status"], &["dead-letters", "list"]] {
+        let output = mirror.run(args).expect(1);
+        assert!(output.stderr.contains("_sync/queue.sqlite"), "{output}");
+        assert!(output.stderr.contains("may be removed"), "{output}");
+    }
+    // What the message says helps.
+    remove();
+    mirror.sync(0, &[]);
+    mirror.check_equals_upstream();
+}

@@ -90,7 +90,7 @@ fn looking_at_a_mirror_does_not_disturb_a_sync() {
     let mut looks = 0;
     while sync.ended().is_none() {
         let held = inspector.look(&mirror.dir()).blobs.len() as u64;
-        let status = mirror.run(&["status", "--json"]).expect(0).json();
+        let status = mirror.json(&["status"]);
         let later = inspector.look(&mirror.dir()).blobs.len() as u64;
         assert!(number(&status, "/held/bottles") <= later);
         assert!(held <= later);

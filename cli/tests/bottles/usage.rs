@@ -55,6 +55,7 @@ fn a_wrong_command_line_is_refused_by_name() {
         (to_made(&["--formula", "["]), "\"[\""),
         (to_made(&["--frobnicate"]), "--frobnicate"),
         (to_made(&["--log-format", "xml"]), "xml"),
+        (to_made(&["--expire-after", "99999999999d"]), "it takes days such as 90d"),
         (vec!["sync"], "--to"),
         (vec!["plan", "--size-threshold", "potato"], "potato"),
         (vec!["plan", "--api-url", "ftp://x"], "ftp://x"),
@@ -88,6 +89,38 @@ fn a_wrong_variable_is_refused_by_name() {
             (&SYNC, &[("BOTTLES_REWRITE", "https://ghcr.io=http://h,nonsense")], &["nonsense"]),
             (&SYNC, &[("BOTTLES_CONCURRENCY", "many")], &["many"]),
             (&["status"], &[("BOTTLES_TO", "absent")], &["absent"]),
+        ],
+    );
+}
+
+#[test]
+fn an_empty_place_is_not_the_current_directory() {
+    let words = &["--to", "BOTTLES_TO", "it is empty"][..];
+    refused(
+        &nothing(),
+        &[
+            (&["sync", "--to", ""], &[], words),
+            (&["sync"], &[("BOTTLES_TO", "")], words),
+            (&["status", "--to="], &[], words),
+            (&["import", "bundle.tar.zst"], &[("BOTTLES_TO", "")], words),
+            (&["export", "--from", "", "--to", "x.tar.zst"], &[], &["--from", "it is empty"]),
+        ],
+    );
+}
+
+#[test]
+fn a_folder_is_refused_for_a_deployed_system_before_that_is_looked_up() {
+    let stack = [("BOTTLES_ENVIRONMENT", "prod"), ("AWS_EC2_METADATA_DISABLED", "true")];
+    let words = &["made is a folder", "BOTTLES_ENVIRONMENT"][..];
+    let verb = |verb: &'static str| [verb, "--to", "made"];
+    refused(
+        &nothing(),
+        &[
+            (&verb("status"), &stack, words),
+            (&verb("publish"), &stack, words),
+            (&verb("retire"), &stack, words),
+            (&verb("verify"), &stack, words),
+            (&verb("plan"), &stack, words),
         ],
     );
 }

@@ -41,7 +41,7 @@ impl Waiting {
             (self.queued, "on their way"),
             (self.dead, "given up on"),
             (self.unplanned, "not planned"),
-            (self.unnamed, "without their index"),
+            (self.unnamed, "without their index or flat name"),
         ];
         let parts = parts.iter().filter(|(count, _)| *count > 0);
         let parts: Vec<_> = parts.map(|(count, what)| format!("{count} {what}")).collect();

@@ -86,7 +86,7 @@ impl Embedded {
             connection.execute_batch(SCHEMA)?;
             Ok(connection)
         };
-        let connection = patiently(open).map_err(|error| fail(error.to_string()))?;
+        let connection = patiently(open).map_err(|error| fail(cause(&error)))?;
         let shared = Shared {
             connection: Mutex::new(connection),
             owner,
@@ -285,9 +285,21 @@ impl EmbeddedQueue {
             Ok::<_, rusqlite::Error>(value)
         });
         match done.await {
-            Ok(result) => result.map_err(|error| fail(error.to_string())),
+            Ok(result) => result.map_err(|error| fail(cause(&error))),
             Err(error) => Err(fail(error.to_string())),
         }
+    }
+}
+
+/// What went wrong, and the way out where the file is damaged.
+fn cause(error: &rusqlite::Error) -> String {
+    match error.sqlite_error_code() {
+        Some(rusqlite::ErrorCode::NotADatabase | rusqlite::ErrorCode::DatabaseCorrupt) => format!(
+            "{error}: its file queue.sqlite is damaged, and may be removed, with queue.sqlite-wal and \
+             queue.sqlite-shm where they are; the next sync plans anew what was on its way, and after fourteen \
+             days what was given up on"
+        ),
+        _ => error.to_string(),
     }
 }
 

@@ -39,14 +39,15 @@ enum Copied {
 }
 
 /// Makes the copies that `set` needs and the mirror can make, but for names that newer
-/// sets gave to their bottles: those are in `named`, and so are its own then.
+/// sets gave to their bottles: those are in `named`, and so are its own then. How many
+/// were made.
 pub(super) async fn copy(
     store: &dyn Store,
     manifest: &mut Manifest,
     set: &Set,
     despite_dead: &BTreeSet<BottleTag>,
     named: &mut HashSet<ObjectKey>,
-) -> Result<(), StoreError> {
+) -> Result<usize, StoreError> {
     let clients = waits::look(manifest, set);
     // A name that is another bottle's is taken from those who read of that one: not
     // before those who read of this one can be told.
@@ -82,6 +83,7 @@ pub(super) async fn copy(
     }
     tasks.truncate(MOST);
     let copied: Vec<Copied> = stream::iter(tasks).buffer_unordered(AT_ONCE).try_collect().await?;
+    let made = copied.iter().filter(|one| !matches!(one, Copied::Nothing)).count();
     for one in copied {
         match one {
             Copied::Bottle { image, digest, to } => {
@@ -107,7 +109,7 @@ pub(super) async fn copy(
             Copied::Nothing => {}
         }
     }
-    Ok(())
+    Ok(made)
 }
 
 /// Whether a name is one of another bottle of the image.

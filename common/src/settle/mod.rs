@@ -64,6 +64,8 @@ pub struct SettleReport {
     pub unreadable: usize,
     /// Image indexes that were put in place.
     pub indexes: usize,
+    /// Copies under flat names that were made: one settle makes so many, and no more.
+    pub copied: usize,
     /// Bottles that are still on their way, over all runs.
     pub remaining: u64,
     /// What was published, and which clients' files wait.
@@ -151,7 +153,7 @@ impl Settler {
             // In this order: what clients read first names what is there already.
             let placed = place::place(&*self.store, &mut manifest, at).await?;
             report.indexes = placed.len();
-            report.publication =
+            (report.publication, report.copied) =
                 publish::publish(&*self.store, &mut manifest, !receipts.entries.is_empty(), at).await?;
             self.close_runs(&mut manifest, &mut report).await?;
             self.retire(&mut manifest, obeyed.retire_at_most, now, &mut report).await?;

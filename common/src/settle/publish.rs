@@ -17,14 +17,16 @@ use super::waits::{look, of_waiting};
 use super::{SettleError, flat};
 
 /// Publishes what is complete, scope by scope: of the sets that a scope waits for,
-/// the newest that it may have. `is_busy` is whether bottles came.
+/// the newest that it may have. `is_busy` is whether bottles came. Beside the report, how
+/// many copies under flat names were made.
 pub(super) async fn publish(
     store: &dyn Store,
     manifest: &mut Manifest,
     is_busy: bool,
     at: Timestamp,
-) -> Result<PublishReport, SettleError> {
+) -> Result<(PublishReport, usize), SettleError> {
     let mut report = PublishReport::default();
+    let mut copied = 0;
     // Flat names that newer sets have given away.
     let mut named = HashSet::new();
     let staged = manifest.publication.staged.clone();
@@ -34,7 +36,7 @@ pub(super) async fn publish(
             continue;
         }
         let Some(set) = load(store, manifest, staged).await? else { continue };
-        flat::copy(store, manifest, &set, &staged.despite_dead, &mut named).await?;
+        copied += flat::copy(store, manifest, &set, &staged.despite_dead, &mut named).await?;
         let waiting = look(manifest, &set);
         let ready = ready(&set, &waiting, staged);
         if manifest.publication.held_since.is_none() {
@@ -57,12 +59,12 @@ pub(super) async fn publish(
         for run in runs.iter().rev() {
             if let Some(set) = load_if_whole(store, run).await? {
                 let all = set.clients.iter().cloned().collect();
-                flat::copy(store, manifest, &set, &all, &mut named).await?;
+                copied += flat::copy(store, manifest, &set, &all, &mut named).await?;
             }
         }
     }
     manifest.publication.forget_published();
-    Ok(report)
+    Ok((report, copied))
 }
 
 /// Writes files of the sets in place again that are damaged or gone.

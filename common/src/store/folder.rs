@@ -452,8 +452,12 @@ impl Shared {
 
     /// What writing takes; an error where the folder is only looked at.
     fn writing(&self) -> io::Result<&Writing> {
-        let refused =
-            || io::Error::new(io::ErrorKind::ReadOnlyFilesystem, "the folder was opened to be read");
+        let refused = || {
+            io::Error::new(
+                io::ErrorKind::ReadOnlyFilesystem,
+                "the folder was opened to be read: it can't be written to, or need not be",
+            )
+        };
         self.writing.as_ref().ok_or_else(refused)
     }
 
