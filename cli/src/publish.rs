@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use common::manifest::{self, Manifest};
-use common::publication::{Published, Scope, Waiting};
+use common::publication::{PublishReport, Published, Scope, Waiting};
 use common::receipt::{Order, Receipt, What};
 use common::settle;
 use jiff::Timestamp;
@@ -127,20 +127,44 @@ pub(crate) fn summary(answer: &Answer, named: &str) {
         line(format_args!("Waiting      {:<16} {}", waiting.client.to_string(), waiting.describe()));
     }
     if let Some(since) = answer.held_since {
-        line(format_args!(
-            "Held back    since {since:.0} by a rollback; `bottles publish {named} --resume` goes on"
-        ));
+        describe_held(since, named);
     } else if answer.waiting.iter().any(|waiting| waiting.dead + waiting.unplanned > 0) {
         line(format_args!("             all the same: bottles publish {named} --despite-dead"));
+    }
+}
+
+/// Whose API files were published.
+pub(crate) fn describe_published(report: &PublishReport) {
+    let clients: Vec<String> = report.published.iter().filter_map(client).collect();
+    if !clients.is_empty() {
+        line(format_args!("Published    API files for {}", clients.join(", ")));
+    }
+}
+
+/// Whose API files were not published, and why.
+pub(crate) fn describe_waiting(report: &PublishReport) {
+    for waiting in &report.waiting {
+        line(format_args!("Not published for {}: {}", waiting.client, waiting.describe()));
+    }
+}
+
+/// Since when a rollback holds publishing back.
+pub(crate) fn describe_held(since: Timestamp, named: &str) {
+    line(format_args!(
+        "Held back    since {since:.0} by a rollback; `bottles publish {named} --resume` goes on"
+    ));
+}
+
+fn client(scope: &Scope) -> Option<String> {
+    match scope {
+        Scope::Client(tag) => Some(tag.to_string()),
+        Scope::AllClients | Scope::NoBottles => None,
     }
 }
 
 impl Answer {
     /// The clients that read something.
     pub(crate) fn clients(&self) -> impl Iterator<Item = String> {
-        self.published.keys().filter_map(|scope| match scope {
-            Scope::Client(tag) => Some(tag.to_string()),
-            Scope::AllClients | Scope::NoBottles => None,
-        })
+        self.published.keys().filter_map(client)
     }
 }

@@ -17,7 +17,7 @@ use crate::args::{PipelineOptions, SelectionOptions, SyncOptions, UpstreamOption
 use crate::output::{self, Exit, Usage, counted, grouped, line};
 use crate::place::{self, Local};
 use crate::progress::{Display, Watched};
-use crate::{airgap, plan, progress, stop};
+use crate::{airgap, plan, progress, publish, stop};
 
 /// What a sync came to.
 #[derive(Serialize)]
@@ -60,7 +60,7 @@ pub(crate) async fn run(options: SyncOptions) -> anyhow::Result<Exit> {
         return Err(Usage("name the mirror with --to: a folder, or s3://BUCKET".to_owned()).into());
     };
     let mirror = Local::open(to, &place).await?;
-    airgap::check_not_imported(&mirror, to).await?;
+    airgap::check_not_imported(&mirror).await?;
     let cancel = stop::on_signals()?;
     let report = sync(&mirror, &selection, &upstream, &pipeline, &cancel, json).await?;
     if json {
@@ -97,6 +97,9 @@ pub(crate) async fn sync(
     let Some(plan) = planning.transpose()? else {
         anyhow::bail!("stopped while planning; the same command goes on where this one was");
     };
+
+    // An import may have begun on the same new place: what it finds planned, it refuses.
+    airgap::check_not_imported(local).await?;
 
     let mirror = local.pipeline.mirror(Arc::clone(&upstream), pipeline.memory.0);
     let workers: Vec<Worker> =
@@ -251,19 +254,14 @@ pub(crate) fn describe(report: &Report) {
     if report.indexes > 0 {
         line(format_args!("Placed       {}", counted(report.indexes as u64, "image index")));
     }
-    let clients: Vec<String> = report.publication.published.iter().filter_map(client).collect();
-    if !clients.is_empty() {
-        line(format_args!("Published    API files for {}", clients.join(", ")));
-    }
+    publish::describe_published(&report.publication);
     for (name, count) in [("Superseded", report.retired), ("Expired", report.expired)] {
         if count > 0 {
             line(format_args!("{name:<12} {}", counted(count, "bottle")));
         }
     }
     plan::remarks(&report.plan);
-    for waiting in &report.publication.waiting {
-        line(format_args!("Not published for {}: {}", waiting.client, waiting.describe()));
-    }
+    publish::describe_waiting(&report.publication);
     if report.remaining > 0 {
         line(format_args!("Left         {}; the same command goes on", counted(report.remaining, "bottle")));
     } else if report.interrupted {
@@ -274,13 +272,6 @@ pub(crate) fn describe(report: &Report) {
         let reasons: Vec<_> = reasons.iter().map(|(reason, count)| format!("{count} {reason}")).collect();
         let new = if reasons.is_empty() { String::new() } else { format!(", new: {}", reasons.join(", ")) };
         line(format_args!("Dead letters {}{new}", grouped(report.dead_letters)));
-    }
-}
-
-fn client(scope: &Scope) -> Option<String> {
-    match scope {
-        Scope::Client(tag) => Some(tag.to_string()),
-        Scope::AllClients | Scope::NoBottles => None,
     }
 }
 

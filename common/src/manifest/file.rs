@@ -62,6 +62,8 @@ struct Header {
     undone: u64,
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     obeyed: BTreeSet<ObjectKey>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    imported_until: Option<Timestamp>,
 }
 
 // Field by field: a flattened `Image` would be read twice.
@@ -139,6 +141,7 @@ pub fn encode(manifest: &Manifest) -> Result<Vec<u8>, ManifestError> {
         folded_at: manifest.folded_at,
         undone: manifest.undone,
         obeyed: manifest.obeyed.clone(),
+        imported_until: manifest.imported_until,
     };
     let write = || -> std::io::Result<Vec<u8>> {
         let mut encoder = zstd::Encoder::new(Vec::new(), LEVEL)?;
@@ -189,6 +192,7 @@ pub fn decode(bytes: &[u8]) -> Result<Manifest, ManifestError> {
         folded_at: header.folded_at,
         undone: header.undone,
         obeyed: header.obeyed,
+        imported_until: header.imported_until,
         images: BTreeMap::new(),
     };
     while next(&mut line)? {

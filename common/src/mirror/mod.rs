@@ -27,6 +27,10 @@ pub const PART_SIZE: u64 = 8 << 20;
 /// <https://docs.aws.amazon.com/AmazonS3/latest/userguide/qfacts.html>
 pub(crate) const MOST_PARTS: u64 = 10_000;
 
+/// The size of the largest bottle that is taken from a bundle, in bytes: what fits into
+/// parts of [`PART_SIZE`]. Homebrew's largest ones have some gigabytes.
+pub const LARGEST_BOTTLE: u64 = MOST_PARTS * PART_SIZE;
+
 /// How many parts of one bottle are on their way at once. One stream from a
 /// CDN rarely fills a link, and many are impolite.
 const PARTS_AT_ONCE: usize = 4;
