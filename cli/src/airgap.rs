@@ -4,12 +4,13 @@ use std::sync::Arc;
 
 use anyhow::Context as _;
 use common::airgap::{
-    Bundles, ExportError, Exported, Exporter, ImportError, Imported, Importer, Imports, Outcome, Progress,
-    Target,
+    Bundles, ExportError, Exported, Exporter, IMPORTS, ImportError, Imported, Importer, Imports, Outcome,
+    Progress, Target,
 };
 use common::clock::Clock;
 use common::manifest;
 use common::mirror::MemoryBudget;
+use common::run::Count;
 use common::size::ByteSize;
 use common::store::{Folder, Store};
 use jiff::Timestamp;
@@ -19,7 +20,7 @@ use crate::args::{ExportOptions, ImportOptions, StoreOption};
 use crate::destination::Destination;
 use crate::output::{self, Exit, Usage, counted, line};
 use crate::place::{self, Local};
-use crate::{progress, stop};
+use crate::{progress, publish, stop};
 
 /// How much of bottles an import has in memory.
 const MEMORY: u64 = 64 << 20;
@@ -62,8 +63,8 @@ pub(crate) async fn import(options: ImportOptions) -> anyhow::Result<Exit> {
     }
     // Before anything is made: a bundle that can't be the first leaves no folder behind.
     let bundles = Bundles::find(&bundle).await.map_err(of_import)?;
-    if !place::holds_mirror(to, &place).await? {
-        bundles.check_first().map_err(of_import)?;
+    if !place::holds_mirror(to, &place).await? && !was_imported(to, &place.store).await? {
+        bundles.check_first().await.map_err(of_import)?;
     }
     let local = Local::open(to, &place).await?;
     let target = Importer {
@@ -87,23 +88,48 @@ pub(crate) async fn import(options: ImportOptions) -> anyhow::Result<Exit> {
             describe_import(bundle);
         }
         if let Some(last) = imported.last() {
-            describe_mirror(last);
+            describe_mirror(last, missing(&imported), to);
+        } else {
+            line("Imported     nothing to do: no bundle is whole, and none is needed");
         }
     }
-    let misses = imported.iter().any(|bundle| bundle.missing.bottles > 0);
-    Ok(if misses { Exit::Attention } else { Exit::Done })
+    Ok(exit(&imported))
+}
+
+/// Whether all of it was applied, and nothing of it waits.
+fn exit(imported: &[Imported]) -> Exit {
+    let is_waiting = imported.last().is_some_and(|last| {
+        last.indexes_waiting > 0 || last.held_since.is_some() || !last.publication.waiting.is_empty()
+    });
+    if is_waiting || missing(imported).bottles > 0 { Exit::Attention } else { Exit::Done }
+}
+
+/// What the other mirror has and this one lacks, by the bundle that knows most of it.
+fn missing(imported: &[Imported]) -> Count {
+    imported.iter().map(|bundle| bundle.missing).max_by_key(|missing| missing.bottles).unwrap_or_default()
 }
 
 /// Refuses a mirror that bundles are imported into.
-pub(crate) async fn check_not_imported(local: &Local, to: &Destination) -> anyhow::Result<()> {
+pub(crate) async fn check_not_imported(local: &Local) -> anyhow::Result<()> {
     if Imports::load(&*local.pipeline.store).await?.is_none() {
         return Ok(());
     }
-    Err(Usage(format!(
-        "{to} is fed by `bottles import`, and a mirror is fed by one of both; \
+    Err(Usage(
+        "the mirror is fed by `bottles import`, and a mirror is fed by one of both; \
          to have it synced from now on, remove _sync/imports.json there"
-    ))
+            .to_owned(),
+    )
     .into())
+}
+
+/// Whether bundles were imported into a mirror, whatever is left of it.
+async fn was_imported(to: &Destination, options: &StoreOption) -> anyhow::Result<bool> {
+    Ok(match to {
+        Destination::Folder(root) => root.join(IMPORTS).is_file(),
+        Destination::Bucket(location) => {
+            Imports::load(&place::bucket(location, options).await).await.map_err(of_import)?.is_some()
+        }
+    })
 }
 
 /// A mirror that is there, without its queues.
@@ -171,14 +197,19 @@ fn describe_import(imported: &Imported) {
     }
     line(format_args!("Indexes      {} put in place", counted(imported.indexes as u64, "image index")));
     line(format_args!("API          {}", counted(imported.api_files, "file")));
+    publish::describe_published(&imported.publication);
 }
 
-fn describe_mirror(imported: &Imported) {
-    let (held, missing) = (imported.held, imported.missing);
+fn describe_mirror(imported: &Imported, missing: Count, to: &Destination) {
+    let held = imported.held;
     line(format_args!("Holds        {}, {}", counted(held.bottles, "bottle"), ByteSize(held.bytes)));
     if imported.indexes_waiting > 0 {
         let waiting = counted(imported.indexes_waiting as u64, "image index");
         line(format_args!("Waiting      {waiting}, for bottles that are not here"));
+    }
+    publish::describe_waiting(&imported.publication);
+    if let Some(since) = imported.held_since {
+        publish::describe_held(since, &format!("--to {to}"));
     }
     if missing.bottles > 0 {
         line(format_args!(
@@ -188,7 +219,7 @@ fn describe_mirror(imported: &Imported) {
         ));
         line("             bring them with `bottles export --since start`, then `bottles import --again`");
     }
-    let until = imported.interval.until;
+    let until = imported.mirror_until.unwrap_or(imported.interval.until);
     line(format_args!("Next         {}", next_export("PLACE", until)));
 }
 

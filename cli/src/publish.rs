@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use common::bottle::BottleTag;
 use common::manifest::{self, Manifest};
-use common::publication::{Published, Scope, Staged, Waiting};
+use common::publication::{PublishReport, Published, Scope, Staged, Waiting};
 use common::receipt::{Order, Receipt, What};
 use common::settle;
 use jiff::Timestamp;
@@ -137,11 +137,33 @@ pub(crate) fn summary(answer: &Answer, named: &str) {
     }
 }
 
+/// Whose API files were published.
+pub(crate) fn describe_published(report: &PublishReport) {
+    let clients: Vec<String> = report.published.iter().filter_map(client).collect();
+    if !clients.is_empty() {
+        line(format_args!("Published    API files for {}", clients.join(", ")));
+    }
+}
+
+/// Whose API files were not published, and why.
+pub(crate) fn describe_waiting(report: &PublishReport) {
+    for waiting in &report.waiting {
+        line(format_args!("Not published for {}: {}", waiting.client, waiting.describe()));
+    }
+}
+
 /// That a rollback holds publishing back, in words.
 pub(crate) fn describe_held(since: Timestamp, named: &str) {
     line(format_args!(
         "Held back    since {since:.0} by a rollback; `bottles publish {named} --resume` goes on"
     ));
+}
+
+fn client(scope: &Scope) -> Option<String> {
+    match scope {
+        Scope::Client(tag) => Some(tag.to_string()),
+        Scope::AllClients | Scope::NoBottles => None,
+    }
 }
 
 impl Answer {
@@ -158,10 +180,7 @@ impl Answer {
 
     /// The clients that read something.
     pub(crate) fn clients(&self) -> impl Iterator<Item = String> {
-        self.published.keys().filter_map(|scope| match scope {
-            Scope::Client(tag) => Some(tag.to_string()),
-            Scope::AllClients | Scope::NoBottles => None,
-        })
+        self.published.keys().filter_map(client)
     }
 }
 

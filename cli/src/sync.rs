@@ -74,7 +74,7 @@ pub(crate) async fn run(options: SyncOptions) -> anyhow::Result<Exit> {
         return Err(Usage("name the mirror with --to: a folder, or s3://BUCKET".to_owned()).into());
     };
     let mirror = Local::open(to, &place).await?;
-    airgap::check_not_imported(&mirror, to).await?;
+    airgap::check_not_imported(&mirror).await?;
     let cancel = stop::on_signals()?;
     let ask = Ask { selection: &selection, upstream: &upstream, pipeline: &pipeline, partial };
     let report = sync(&mirror, &ask, &cancel, json).await?;
@@ -129,6 +129,9 @@ pub(crate) async fn sync(
     let Some(plan) = planning.transpose()? else {
         anyhow::bail!("stopped while planning; the same command goes on where this one was");
     };
+
+    // An import may have begun on the same new place: what it finds planned, it refuses.
+    airgap::check_not_imported(local).await?;
 
     let mirror = local.pipeline.mirror(Arc::clone(&upstream), pipeline.memory.0);
     let workers: Vec<Worker> =
@@ -320,19 +323,14 @@ pub(crate) fn describe(report: &Report, named: &str) {
     if report.flat_copies > 0 {
         line(format_args!("Named        {}", counted(report.flat_copies as u64, "flat name")));
     }
-    let clients: Vec<String> = report.publication.published.iter().filter_map(client).collect();
-    if !clients.is_empty() {
-        line(format_args!("Published    API files for {}", clients.join(", ")));
-    }
+    publish::describe_published(&report.publication);
     for (name, count) in [("Superseded", report.retired), ("Expired", report.expired)] {
         if count > 0 {
             line(format_args!("{name:<12} {}", counted(count, "bottle")));
         }
     }
     plan::remarks(&report.plan);
-    for waiting in &report.publication.waiting {
-        line(format_args!("Not published for {}: {}", waiting.client, waiting.describe()));
-    }
+    publish::describe_waiting(&report.publication);
     if let Some(since) = report.held_since {
         publish::describe_held(since, named);
     }
@@ -349,13 +347,6 @@ pub(crate) fn describe(report: &Report, named: &str) {
         let reasons: Vec<_> = reasons.iter().map(|(reason, count)| format!("{count} {reason}")).collect();
         let new = if reasons.is_empty() { String::new() } else { format!(", new: {}", reasons.join(", ")) };
         line(format_args!("Dead letters {}{new}", grouped(report.dead_letters)));
-    }
-}
-
-fn client(scope: &Scope) -> Option<String> {
-    match scope {
-        Scope::Client(tag) => Some(tag.to_string()),
-        Scope::AllClients | Scope::NoBottles => None,
     }
 }
 

@@ -11,50 +11,50 @@ use crate::harness::{Draws, Mirror, Output, Running, bare, list, number, text};
 use crate::tree::{Inspector, files, picture};
 
 /// The mirror behind the gap, and what is carried there, beside a mirror.
-struct Gap {
-    mirror: Mirror,
+pub(crate) struct Gap {
+    pub(crate) mirror: Mirror,
 }
 
 impl Gap {
-    fn of(spec: Spec) -> Self {
+    pub(crate) fn of(spec: Spec) -> Self {
         let mirror = Mirror::of(spec);
         mirror.sync(0, &[]);
         Self { mirror }
     }
 
-    fn path(&self, name: &str) -> PathBuf {
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.mirror.here().join(name)
     }
 
     /// The mirror behind the gap.
-    fn behind(&self) -> PathBuf {
+    pub(crate) fn behind(&self) -> PathBuf {
         self.path("behind")
     }
 
-    fn start(&self, args: &[&str]) -> Running {
+    pub(crate) fn start(&self, args: &[&str]) -> Running {
         let mut command = bare(args);
         command.current_dir(self.mirror.here()).env("TMPDIR", self.mirror.temporary());
         Running::start(command)
     }
 
-    fn run(&self, args: &[&str]) -> Output {
+    pub(crate) fn run(&self, args: &[&str]) -> Output {
         self.start(args).wait()
     }
 
-    fn start_export(&self, args: &[&str]) -> Running {
+    pub(crate) fn start_export(&self, args: &[&str]) -> Running {
         let from = self.mirror.dir();
         self.start(&[&["export", "--from", from.to_str().unwrap()], args].concat())
     }
 
-    fn export(&self, args: &[&str]) -> Output {
+    pub(crate) fn export(&self, args: &[&str]) -> Output {
         self.start_export(args).wait()
     }
 
-    fn import(&self, bundle: &str) -> Output {
+    pub(crate) fn import(&self, bundle: &str) -> Output {
         self.run(&["import", bundle, "--to", "behind"])
     }
 
-    fn assert_equal(&self) {
+    pub(crate) fn assert_equal(&self) {
         let behind = self.behind();
         for part in ["v2", "api"] {
             assert!(picture(&self.mirror.path(part)) == picture(&behind.join(part)), "{part} differs");
@@ -237,59 +237,6 @@ fn a_gap_between_bundles_is_named() {
     gap.export(&["--since", have, "--to", "both.tar.zst"]).expect(0);
     gap.import("both.tar.zst").expect(0);
     gap.assert_equal();
-}
-
-#[test]
-fn what_was_lost_behind_the_gap_is_said_and_brought_again() {
-    let mut spec = Spec::uniform(1, 3, 2_000, &["all"]);
-    let gap = Gap::of(spec.clone());
-    let first = gap.export(&["--to", "0.tar.zst", "--json"]).expect(0).json();
-    gap.import("0.tar.zst").expect(0);
-    spec.formulae.push(FormulaSpec::new("new", "1.0").with_bottle("all", 3_000));
-    gap.mirror.upstream.replace(spec);
-    gap.mirror.sync(0, &[]);
-    gap.export(&["--since", text(&first, "/until"), "--to", "1.tar.zst"]).expect(0);
-    // Its manifest is gone, and a bottle is damaged.
-    fs::remove_file(gap.behind().join("_sync/manifest.jsonl.zst")).unwrap();
-    let bottle =
-        files(&gap.behind().join("v2")).into_iter().find(|(key, _)| key.contains("/blobs/")).unwrap().1;
-    fs::write(bottle, vec![b'x'; 2_000]).unwrap();
-    let lacking = gap.import("1.tar.zst").expect(3);
-    assert!(lacking.stdout.contains("3 bottles") && lacking.stdout.contains("--again"), "{lacking}");
-    gap.run(&["import", "0.tar.zst", "--again", "--to", "behind"]).expect(0);
-    gap.assert_equal();
-}
-
-/// Behind the gap nothing can be fetched: what verify finds, a bundle brings again.
-#[test]
-fn what_verify_finds_behind_the_gap_is_brought_by_the_bundle() {
-    let gap = Gap::of(Spec::uniform(1, 3, 2_000, &["all"]));
-    gap.export(&["--to", "0.tar.zst"]).expect(0);
-    gap.import("0.tar.zst").expect(0);
-    let mut bottles = files(&gap.behind().join("v2")).into_iter().filter(|(key, _)| key.contains("/blobs/"));
-    let (damaged, missing) = (bottles.next().unwrap().1, bottles.next().unwrap().1);
-    fs::write(damaged, vec![b'x'; 2_000]).unwrap();
-    fs::remove_file(missing).unwrap();
-    let found = gap.run(&["verify", "--deep", "--repair", "--to", "behind"]).expect(3);
-    assert!(found.stdout.contains("bottles import --again BUNDLE --to behind"), "{found}");
-    assert!(found.stdout.contains("2 reported"), "{found}");
-    // Nothing is left that would be on its way for ever.
-    gap.run(&["import", "0.tar.zst", "--again", "--to", "behind"]).expect(0);
-    gap.run(&["verify", "--deep", "--to", "behind"]).expect(0);
-    let status = gap.run(&["status", "--json", "--to", "behind"]).expect(0).json();
-    assert_eq!(number(&status, "/queued/bottles"), 0, "{status}");
-    gap.assert_equal();
-
-    let bottle =
-        files(&gap.behind().join("v2")).into_iter().find(|(key, _)| key.contains("/blobs/")).unwrap();
-    fs::write(bottle.1, vec![b'x'; 2_000]).unwrap();
-    fs::remove_file(gap.behind().join("_sync/manifest.jsonl.zst")).unwrap();
-    let rebuilt = gap.run(&["verify", "--rebuild-manifest", "--deep", "--to", "behind"]).expect(3).stdout;
-    assert!(rebuilt.contains("Reported     1 bottle as lost"), "{rebuilt}");
-    assert!(rebuilt.contains("bottles import --again BUNDLE --to behind"), "{rebuilt}");
-    assert!(!rebuilt.contains("Queued") && !rebuilt.contains("bottles sync"), "{rebuilt}");
-    gap.run(&["import", "0.tar.zst", "--again", "--to", "behind"]).expect(0);
-    gap.run(&["verify", "--deep", "--to", "behind"]).expect(0);
 }
 
 #[test]

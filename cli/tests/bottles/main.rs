@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test that can't go on ends here")]
 
 mod airgap;
+mod airgap_state;
 mod attention;
 mod aws;
 mod brew;

@@ -144,6 +144,16 @@ pub enum ImportError {
          fed by one of both; import into another place"
     )]
     Synced,
+    /// The mirror's manifest is gone.
+    #[error(
+        "bundles were imported here up to {have}, and the manifest is gone: \
+         `bottles verify --to PLACE --rebuild-manifest` makes it anew from what the mirror holds, and then \
+         `bottles import --again` brings what is missing"
+    )]
+    NoManifest {
+        /// Up to where the mirror was.
+        have: Timestamp,
+    },
     /// The mirror is fed by another one.
     #[error(
         "the bundle comes from the mirror {theirs}, and so far all came from {ours}; import it into another place"
@@ -220,9 +230,6 @@ pub enum ImportError {
         /// What is wrong with it.
         why: String,
     },
-    /// Someone else imports at the same time.
-    #[error("another import into this mirror is under way; import again when it has ended")]
-    AnotherImport,
     /// A task of this process failed.
     #[error("a write panicked: {0}")]
     Panicked(String),
@@ -250,6 +257,7 @@ impl ImportError {
                 | Self::NoBundle(_)
                 | Self::OneOfMany(_)
                 | Self::Synced
+                | Self::NoManifest { .. }
                 | Self::OtherMirror { .. }
                 | Self::NotFromStart { .. }
                 | Self::Gap { .. }

@@ -24,6 +24,7 @@
 //! first; bottles never change.
 
 mod bundle;
+mod chain;
 mod error;
 mod export;
 mod identity;
@@ -46,5 +47,5 @@ pub use pack::BundleFile;
 pub use part::Target;
 pub use progress::Progress;
 pub use since::{InvalidSince, Since};
-pub use state::{Applied, Imports};
+pub use state::{Applied, IMPORTS, Imports};
 pub use volumes::Bundles;

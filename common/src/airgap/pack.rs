@@ -98,10 +98,13 @@ impl Packer {
         let entries = std::mem::take(&mut self.list).finish();
         let volumes = self.header.volume;
         self.end_volume(Some(Contents { volumes, bottles, indexes, api_files, entries })).await?;
+        self.target.clear(self.header.interval.until)?;
+        // The first volume last: without it the others are taken for no bundle.
         let mut files = Vec::new();
-        for (part, bytes) in self.whole {
+        for (part, bytes) in self.whole.into_iter().rev() {
             files.push(BundleFile { path: part.publish()?, bytes });
         }
+        files.reverse();
         Ok(files)
     }
 

@@ -59,18 +59,44 @@ impl Target {
         let Self::Folder(folder) = self else { return Ok(()) };
         let fail = |error| ExportError::io(folder, &error);
         fs::create_dir_all(folder).map_err(fail)?;
+        self.leftovers(until)?;
         for entry in fs::read_dir(folder).map_err(fail)? {
             let path = entry.map_err(fail)?.path();
-            if volumes::parse_name(&path).is_some_and(|(stamp, _)| stamp == volumes::stamp(until)) {
-                let why = "a bundle up to this moment is there already; move it away, or name another folder";
-                return Err(ExportError::Target { path, why });
-            }
             let is_volume = || volumes::parse_name(&path.with_extension("")).is_some();
             if path.extension().is_some_and(|extension| extension == UNFINISHED) && is_volume() {
                 remove_dead(&path).map_err(|error| ExportError::io(&path, &error))?;
             }
         }
         Ok(())
+    }
+
+    /// Makes room for a bundle's volumes: removes those that an export left which was
+    /// killed while it gave them their names.
+    pub(super) fn clear(&self, until: Timestamp) -> Result<(), ExportError> {
+        for path in self.leftovers(until)? {
+            fs::remove_file(&path).map_err(|error| ExportError::io(&path, &error))?;
+        }
+        Ok(())
+    }
+
+    /// Volumes up to the same moment without a first one, which comes last: no bundle.
+    fn leftovers(&self, until: Timestamp) -> Result<Vec<PathBuf>, ExportError> {
+        let Self::Folder(folder) = self else { return Ok(Vec::new()) };
+        let fail = |error| ExportError::io(folder, &error);
+        let mut left = Vec::new();
+        for entry in fs::read_dir(folder).map_err(fail)? {
+            let path = entry.map_err(fail)?.path();
+            match volumes::parse_name(&path).filter(|(stamp, _)| *stamp == volumes::stamp(until)) {
+                Some((_, 1)) => {
+                    let why =
+                        "a bundle up to this moment is there already; move it away, or name another folder";
+                    return Err(ExportError::Target { path, why });
+                }
+                Some(_) => left.push(path),
+                None => {}
+            }
+        }
+        Ok(left)
     }
 
     /// Where a volume goes.

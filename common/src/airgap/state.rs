@@ -39,14 +39,15 @@ pub struct Applied {
 /// So many bundles are remembered.
 const REMEMBERED: usize = 100;
 
-const KEY: &str = "_sync/imports.json";
+/// Where the record of imports is.
+pub const IMPORTS: &str = "_sync/imports.json";
 
 impl Imports {
     /// What was imported; `None` if the mirror is not fed by imports.
     pub async fn load(store: &dyn Store) -> Result<Option<(Self, Version)>, ImportError> {
         let Some(object) = store.get(&key()?).await? else { return Ok(None) };
         let imports = serde_json::from_slice(&object.body)
-            .map_err(|error| ImportError::State { key: KEY, why: error.to_string() })?;
+            .map_err(|error| ImportError::State { key: IMPORTS, why: error.to_string() })?;
         Ok(Some((imports, object.version)))
     }
 
@@ -55,8 +56,11 @@ impl Imports {
         Self { mirror, until: None, bundles: Vec::new() }
     }
 
-    /// Takes note of a bundle; an older one takes nothing back.
+    /// Takes note of a bundle, once; an older one takes nothing back.
     pub(super) fn note(&mut self, applied: Applied) {
+        if self.bundles.contains(&applied) {
+            return;
+        }
         self.until = self.until.max(Some(applied.interval.until));
         self.bundles.push(applied);
         let surplus = self.bundles.len().saturating_sub(REMEMBERED);
@@ -68,16 +72,18 @@ impl Imports {
         &self,
         store: &dyn Store,
         version: Option<&Version>,
-    ) -> Result<Version, ImportError> {
+    ) -> Result<Version, StoreError> {
         let body = serde_json::to_vec_pretty(self).unwrap_or_default();
         let condition = version.map_or(Condition::Absent, |version| Condition::Matches(version.clone()));
-        store.put(&key()?, body.into(), condition).await.map_err(|error| match error {
-            StoreError::Conflict { .. } => ImportError::AnotherImport,
-            error => error.into(),
-        })
+        store.put(&key()?, body.into(), condition).await
+    }
+
+    /// Removes the state: the mirror is not fed by imports.
+    pub(super) async fn remove(store: &dyn Store) -> Result<(), StoreError> {
+        store.delete(&[key()?]).await
     }
 }
 
 fn key() -> Result<ObjectKey, StoreError> {
-    Ok(KEY.parse()?)
+    Ok(IMPORTS.parse()?)
 }

@@ -26,8 +26,19 @@ pub(super) struct Found {
     pub(super) is_alone: bool,
 }
 
+/// A bundle that lacks a volume, or whose first one can't be read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Broken {
+    /// Where it ends, as its volumes' names say.
+    pub(super) stamp: String,
+    /// The volume that is missing, or can't be read.
+    pub(super) volume: PathBuf,
+    /// What its first volume says, if that is there.
+    pub(super) header: Option<Header>,
+}
+
 /// A moment in the names of volumes. Of two changes of a manifest the later one is at
-/// least a millisecond later, so that this tells all of them apart.
+/// least a millisecond later, so that this tells all of them apart, and in order.
 pub(super) fn stamp(until: Timestamp) -> String {
     until.strftime("%Y%m%dT%H%M%S%3fZ").to_string()
 }
@@ -45,62 +56,82 @@ pub(super) fn parse_name(path: &Path) -> Option<(String, u32)> {
     Some((stamp.to_owned(), volume))
 }
 
-/// The bundles of a file or a folder, in the order in which they are applied.
+/// The bundles of a file or a folder.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Bundles(Vec<Found>);
+pub struct Bundles {
+    /// The earliest first; of two with the same end the one that brings more.
+    pub(super) found: Vec<Found>,
+    pub(super) broken: Vec<Broken>,
+}
 
 impl Bundles {
     /// Looks for them. What else is in a folder is passed over.
     pub async fn find(path: &Path) -> Result<Self, ImportError> {
-        let mut found = find(path).await?;
-        // The earliest first; of two with the same end the one that brings more.
-        found.sort_by_key(|found| (found.header.interval.until, found.header.interval.since));
-        Ok(Self(found))
-    }
-
-    /// Whether they can be the first that a mirror is made of.
-    pub fn check_first(&self) -> Result<(), ImportError> {
-        self.0.first().map_or(Ok(()), |found| found.header.interval.check_follows(None))
-    }
-
-    pub(super) fn all(&self) -> &[Found] {
-        &self.0
-    }
-}
-
-async fn find(path: &Path) -> Result<Vec<Found>, ImportError> {
-    let fail = |error: std::io::Error| ImportError::Input { path: path.to_owned(), cause: error.to_string() };
-    if !fs::metadata(path).map_err(fail)?.is_dir() {
+        let fail =
+            |error: std::io::Error| ImportError::Input { path: path.to_owned(), cause: error.to_string() };
+        if fs::metadata(path).map_err(fail)?.is_dir() {
+            return Self::in_folder(path, fs::read_dir(path).map_err(fail)?).await;
+        }
         let header = Reader::header_of(path).await?;
         if header.volume != 1 {
             return Err(ImportError::OneOfMany(path.to_owned()));
         }
-        return Ok(vec![Found { header, volumes: vec![path.to_owned()], is_alone: true }]);
+        let found = Found { header, volumes: vec![path.to_owned()], is_alone: true };
+        Ok(Self { found: vec![found], broken: Vec::new() })
     }
-    let mut bundles: BTreeMap<String, BTreeMap<u32, PathBuf>> = BTreeMap::new();
-    for entry in fs::read_dir(path).map_err(fail)? {
-        let path = entry.map_err(fail)?.path();
-        if let Some((stamp, volume)) = parse_name(&path) {
-            bundles.entry(stamp).or_default().insert(volume, path);
-        }
-    }
-    let mut found = Vec::new();
-    for (stamp, volumes) in bundles {
-        // The last one says itself whether it is the last.
-        for (expected, volume) in (1..).zip(volumes.keys()) {
-            if *volume != expected {
-                return Err(ImportError::MissingVolume(path.join(name(&stamp, expected))));
+
+    async fn in_folder(folder: &Path, entries: fs::ReadDir) -> Result<Self, ImportError> {
+        let mut bundles: BTreeMap<String, BTreeMap<u32, PathBuf>> = BTreeMap::new();
+        for entry in entries {
+            let entry = entry
+                .map_err(|error| ImportError::Input { path: folder.to_owned(), cause: error.to_string() })?;
+            if let Some((stamp, volume)) = parse_name(&entry.path()) {
+                bundles.entry(stamp).or_default().insert(volume, entry.path());
             }
         }
-        let volumes: Vec<_> = volumes.into_values().collect();
-        if let Some(first) = volumes.first() {
-            found.push(Found { header: Reader::header_of(first).await?, volumes, is_alone: false });
+        if bundles.is_empty() {
+            return Err(ImportError::NoBundle(folder.to_owned()));
+        }
+        let mut all = Self { found: Vec::new(), broken: Vec::new() };
+        for (stamp, volumes) in bundles {
+            all.add(folder, stamp, volumes).await;
+        }
+        all.found.sort_by_key(|found| (found.header.interval.until, found.header.interval.since));
+        Ok(all)
+    }
+
+    /// Looks whether all volumes seem to be there. Only the last one says itself whether
+    /// it is the last.
+    async fn add(&mut self, folder: &Path, stamp: String, volumes: BTreeMap<u32, PathBuf>) {
+        let gap = (1..).zip(volumes.keys()).find(|(expected, number)| expected != *number);
+        let gap = gap.map(|(expected, _)| expected);
+        let header = match volumes.get(&1) {
+            Some(first) => Reader::header_of(first).await.ok(),
+            None => None,
+        };
+        match (header, gap) {
+            (Some(header), None) => {
+                let volumes = volumes.into_values().collect();
+                self.found.push(Found { header, volumes, is_alone: false });
+            }
+            (header, gap) => {
+                let volume = folder.join(name(&stamp, gap.unwrap_or(1)));
+                self.broken.push(Broken { stamp, volume, header });
+            }
         }
     }
-    if found.is_empty() {
-        return Err(ImportError::NoBundle(path.to_owned()));
+}
+
+impl Broken {
+    /// What is wrong with it.
+    pub(super) async fn error(&self) -> ImportError {
+        if self.volume.exists()
+            && let Err(error) = Reader::header_of(&self.volume).await
+        {
+            return error;
+        }
+        ImportError::MissingVolume(self.volume.clone())
     }
-    Ok(found)
 }
 
 /// The name of the volume that should follow the one at `path`.

@@ -65,6 +65,8 @@ struct Header {
     /// Whether indexes say what they name: earlier versions took no note of it.
     #[serde(default)]
     names: bool,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    imported_until: Option<Timestamp>,
 }
 
 // Field by field: a flattened `Image` would be read twice.
@@ -143,6 +145,7 @@ pub fn encode(manifest: &Manifest) -> Result<Vec<u8>, ManifestError> {
         undone: manifest.undone,
         obeyed: manifest.obeyed.clone(),
         names: true,
+        imported_until: manifest.imported_until,
     };
     let write = || -> std::io::Result<Vec<u8>> {
         let mut encoder = zstd::Encoder::new(Vec::new(), LEVEL)?;
@@ -194,6 +197,7 @@ pub fn decode(bytes: &[u8]) -> Result<Manifest, ManifestError> {
         folded_at: header.folded_at,
         undone: header.undone,
         obeyed: header.obeyed,
+        imported_until: header.imported_until,
         images: BTreeMap::new(),
     };
     while next(&mut line)? {

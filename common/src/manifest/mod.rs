@@ -54,6 +54,8 @@ pub struct Manifest {
     pub undone: u64,
     /// The receipts whose orders were obeyed, of those that may still be there.
     pub obeyed: BTreeSet<ObjectKey>,
+    /// Up to where bundles of another mirror were applied; `None` if none was.
+    pub imported_until: Option<Timestamp>,
     /// What is known of each image.
     pub images: BTreeMap<ImagePath, Image>,
 }

@@ -27,7 +27,8 @@ pub const PART_SIZE: u64 = 8 << 20;
 /// <https://docs.aws.amazon.com/AmazonS3/latest/userguide/qfacts.html>
 pub(crate) const MOST_PARTS: u64 = 10_000;
 
-/// The largest bottle in bytes: as many parts as S3 takes for one object.
+/// The largest bottle in bytes: as many parts as S3 takes for one object. Homebrew's have
+/// some gigabytes at most.
 pub const LARGEST_BOTTLE: u64 = MOST_PARTS * PART_SIZE;
 
 /// How many parts of one bottle are on their way at once. One stream from a

@@ -74,15 +74,33 @@ impl Publication {
     /// Takes note of a set that was staged. With too many of them the one before it
     /// goes, not the oldest: that one is the nearest to being complete.
     pub fn stage(&mut self, staged: Staged) {
-        self.add_staged(staged);
+        self.insert_staged(staged);
         while self.staged.len() > MOST_STAGED {
             self.staged.remove(self.staged.len() - 2);
         }
     }
 
     /// Takes note of a set that was staged beside all others: for sets that are for some
-    /// scopes each, of which none makes up for another.
+    /// scopes each, of which none makes up for another. Of each scope the oldest stays,
+    /// which is the nearest to being complete, and the two newest.
     pub fn add_staged(&mut self, staged: Staged) {
+        self.insert_staged(staged);
+        while let Some(surplus) = (0..self.staged.len()).find(|at| self.is_surplus(*at)) {
+            self.staged.remove(surplus);
+        }
+    }
+
+    /// Whether each scope of a set that waits is one of an older set, and of newer ones.
+    fn is_surplus(&self, at: usize) -> bool {
+        let (older, newer) = (&self.staged[..at], &self.staged[at + 1..]);
+        let with = |sets: &[Staged], scope| sets.iter().filter(|set| set.scopes.contains(scope)).count();
+        self.staged[at]
+            .scopes
+            .iter()
+            .all(|scope| with(older, scope) > 0 && with(newer, scope) >= MOST_STAGED - 1)
+    }
+
+    fn insert_staged(&mut self, staged: Staged) {
         self.staged.retain(|other| other.run != staged.run);
         self.staged.push(staged);
         self.staged.sort_by(|a, b| a.run.cmp(&b.run));
@@ -155,5 +173,23 @@ mod tests {
         // Of those that are for all, the newest and the nearest to being complete.
         publication.stage(staged("r6", &scopes[0]));
         assert_eq!(runs(&publication), ["r1", "r2", "r6"]);
+    }
+
+    #[test]
+    fn of_the_sets_that_wait_for_one_scope_the_oldest_and_the_two_newest_are_kept() {
+        let [all, one, other] =
+            ["x86_64_linux", "arm64_tahoe", "sonoma"].map(|tag| Scope::Client(tag.parse().unwrap()));
+        let mut publication = Publication::default();
+        publication.add_staged(staged("r00", &other));
+        for number in 1..50 {
+            let mut set = staged(&format!("r{number:02}"), &all);
+            if number == 3 {
+                set.scopes.push(one.clone());
+            }
+            publication.add_staged(set);
+        }
+        let runs: Vec<_> = publication.staged.iter().map(|staged| staged.run.to_string()).collect();
+        // The third is the only one for another scope, whose last it may be.
+        assert_eq!(runs, ["r00", "r01", "r03", "r48", "r49"]);
     }
 }

@@ -5,13 +5,13 @@
 //! each image with its needed bottles. `_sync/api/files/<sha256>`: a file, verbatim.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::io::{BufRead as _, BufReader, Write as _};
+use std::io::{self, BufRead as _, BufReader, Read, Write as _};
 
 use bytes::Bytes;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::bottle::{BottleTag, Digest, ImagePath, ImageTag, ObjectKey};
+use crate::bottle::{BottleTag, Digest, ImagePath, ImageTag, KeyKind, ObjectKey};
 use crate::registry::Validators;
 use crate::run::RunId;
 use crate::store::{Condition, Store, StoreError};
@@ -99,6 +99,10 @@ const FILES: &str = "_sync/api/files/";
 /// Digests don't compress, and all else does at any level.
 const LEVEL: i32 = 1;
 
+/// A set takes up at most so many bytes unpacked: that of all of Homebrew has some 20 MB.
+/// A few bytes from elsewhere could else unpack to more than there is memory.
+const LARGEST: u64 = 256 << 20;
+
 #[derive(Serialize, Deserialize)]
 struct Header {
     run: RunId,
@@ -152,7 +156,7 @@ impl Set {
     }
 
     /// The set as bytes.
-    pub fn encode(&self) -> std::io::Result<Vec<u8>> {
+    pub fn encode(&self) -> io::Result<Vec<u8>> {
         let Self { run, at, clients, files, needs } = self.clone();
         let header = Header { run, at, clients, files, needs: needs.len() };
         let mut encoder = zstd::Encoder::new(Vec::new(), LEVEL)?;
@@ -168,8 +172,13 @@ impl Set {
 
     /// A set from its bytes; the error says what is wrong with them.
     pub fn decode(bytes: &[u8]) -> Result<Self, String> {
+        Self::decode_within(bytes, LARGEST)
+    }
+
+    fn decode_within(bytes: &[u8], most: u64) -> Result<Self, String> {
         let decoder = zstd::Decoder::new(bytes).map_err(|error| error.to_string())?;
-        let mut lines = BufReader::with_capacity(128 << 10, decoder).lines();
+        let capped = Capped { inner: decoder, most, read: 0 };
+        let mut lines = BufReader::with_capacity(128 << 10, capped).lines();
         let header = lines.next().ok_or("it is empty")?.map_err(|error| error.to_string())?;
         let Header { run, at, clients, files, needs: count } =
             serde_json::from_str(&header).map_err(|error| error.to_string())?;
@@ -185,12 +194,35 @@ impl Set {
             {
                 return Err("a bottle is for a client that it doesn't name".to_owned());
             }
+            // Settle makes a copy under each: no other key may be one.
+            let names = need.bottles.iter().flat_map(|bottle| &bottle.flat);
+            if let Some(key) = names.clone().find(|key| key.kind() != KeyKind::FlatBottle) {
+                return Err(format!("{key} is no flat name of a bottle"));
+            }
             needs.push(need);
         }
         if needs.len() != count {
             return Err("it needs less than it says".to_owned());
         }
         Ok(Self { run, at, clients, files, needs })
+    }
+}
+
+/// Bytes of which there may be no more than so many.
+struct Capped<R> {
+    inner: R,
+    most: u64,
+    read: u64,
+}
+
+impl<R: Read> Read for Capped<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let read = self.inner.read(buffer)?;
+        self.read += read as u64;
+        if self.read > self.most {
+            return Err(io::Error::other(format!("it unpacks to more than {} MiB", self.most >> 20)));
+        }
+        Ok(read)
     }
 }
 
@@ -257,10 +289,26 @@ mod tests {
         let mut other = set.clone();
         other.needs[0].bottles[0].clients = vec![1];
         assert!(Set::decode(&other.encode().unwrap()).is_err());
+        for key in
+            ["_sync/imports.json", "api/formula.jws.json", "v2/x/manifests/1", "x/manifests/1", "notes"]
+        {
+            let mut other = set.clone();
+            other.needs[0].bottles[0].flat = vec![key.parse().unwrap()];
+            let refused = Set::decode(&other.encode().unwrap()).unwrap_err();
+            assert!(refused.contains(key), "{refused}");
+        }
         // What a header says costs no memory before it is there.
         let Set { run, at, clients, files, .. } = set;
         let header = Header { run, at, clients, files, needs: usize::MAX };
         let bytes = zstd::encode_all(&*serde_json::to_vec(&header).unwrap(), LEVEL).unwrap();
         assert_eq!(Set::decode(&bytes), Err("it needs less than it says".to_owned()));
+    }
+
+    #[test]
+    fn a_set_that_unpacks_to_more_than_any_set_has_is_refused() {
+        const MOST: u64 = 3 << 20;
+        let bomb = zstd::encode_all(io::repeat(b'x').take(MOST + 1), LEVEL).unwrap();
+        assert!(bomb.len() < 1000);
+        assert_eq!(Set::decode_within(&bomb, MOST), Err("it unpacks to more than 3 MiB".to_owned()));
     }
 }

@@ -124,6 +124,15 @@ const RUNS_KEPT: usize = 100;
 impl Settler {
     /// Folds, publishes, closes runs that are complete.
     pub async fn settle(&self) -> Result<SettleReport, SettleError> {
+        self.settle_once(false).await
+    }
+
+    /// The same after bottles came of which no receipt tells: those of a bundle.
+    pub async fn settle_after_bottles(&self) -> Result<SettleReport, SettleError> {
+        self.settle_once(true).await
+    }
+
+    async fn settle_once(&self, bottles_came: bool) -> Result<SettleReport, SettleError> {
         // Before the receipts are read: a message that is acknowledged in
         // between has its receipt among them.
         let looked_at = self.clock.now();
@@ -153,8 +162,9 @@ impl Settler {
             // In this order: what clients read first names what is there already.
             let placed = place::place(&*self.store, &mut manifest, at).await?;
             report.indexes = placed.len();
+            let is_busy = bottles_came || !receipts.entries.is_empty();
             (report.publication, report.copied) =
-                publish::publish(&*self.store, &mut manifest, !receipts.entries.is_empty(), at).await?;
+                publish::publish(&*self.store, &mut manifest, is_busy, at).await?;
             self.close_runs(&mut manifest, &mut report).await?;
             self.retire(&mut manifest, obeyed.retire_at_most, now, &mut report).await?;
             if manifest != before {
@@ -249,7 +259,7 @@ impl Settler {
     fn forget_lost(&self, manifest: &mut Manifest, looked_at: Timestamp) {
         let before = looked_at.checked_sub(self.settings.lost_after).unwrap_or(looked_at);
         for (run, lost) in manifest.forget_lost(before) {
-            tracing::warn!(run.id = %run, bottles = lost, "their messages are gone: the next plan queues them again");
+            tracing::warn!(run.id = %run, bottles = lost, "they are on no queue: the next plan asks for them again, or a bundle brings them");
             if let Some(open) = manifest.runs.get_mut(&run) {
                 open.lost += lost;
             }

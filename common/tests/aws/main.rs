@@ -11,7 +11,7 @@ const SEEDS: u64 = 1;
 /// Up to which call of each operation fails.
 const NTHS: u64 = 1;
 
-#[path = "../it/airgap.rs"]
+#[path = "../it/airgap/mod.rs"]
 mod airgap;
 #[path = "../it/batches.rs"]
 mod batches;

@@ -6,30 +6,46 @@ use jiff::Timestamp;
 
 use crate::airgap::ImportError;
 use crate::airgap::bundle::{ListedBottle, ListedImage, ListedSet};
-use crate::bottle::{Digest, ObjectKey};
+use crate::bottle::{Digest, ImagePath, ImageTag, ObjectKey};
 use crate::manifest::{self, BottleRecord, Image, IndexRecord, Manifest, ManifestError, OpenRun, State};
 use crate::message::Message;
 use crate::publication::Staged;
 use crate::receipt::{Entry, Outcome};
 use crate::run::{Count, RunId, RunRecord};
+use crate::settle::SettleReport;
 
-use super::Importer;
-use super::receive::Received;
+use super::receive::{Received, StagedIndex};
+use super::{Importer, admit};
 
 /// What a bundle changes.
 pub(super) struct Change {
     pub(super) run: RunId,
-    pub(super) is_newer: bool,
+    /// Where it ends.
+    pub(super) until: Timestamp,
+    /// Up to where the mirror was when the import began.
+    pub(super) have: Option<Timestamp>,
     pub(super) received: Received,
 }
 
+/// What became of it.
+pub(super) struct Settled {
+    pub(super) manifest: Manifest,
+    pub(super) report: SettleReport,
+}
+
+/// A bottle that the other mirror holds, and this one doesn't.
+pub(super) struct Missing {
+    image: ImagePath,
+    digest: Digest,
+    size: u64,
+}
+
 impl Importer {
-    /// Takes note of what came, and publishes it; the manifest as it is then, and how
-    /// many indexes were put in place.
-    pub(super) async fn publish(&self, change: &Change) -> Result<(Manifest, usize), ImportError> {
+    /// Takes note of what came, and publishes it.
+    pub(super) async fn publish(&self, change: &Change) -> Result<Settled, ImportError> {
         self.record(change).await?;
-        let mut unused = self.change(change, &change.received.listing.sets).await?;
-        let indexes = self.settler.settle().await?.indexes;
+        let mut unused = self.change(change).await?;
+        let report = self.settler.settle_after_bottles().await?;
         let (manifest, _) = manifest::load(self.store()).await?;
         let indexes_left = manifest.images.values().flat_map(|image| image.indexes.values());
         let awaited: HashSet<&ObjectKey> = indexes_left.filter_map(|index| index.staged.as_ref()).collect();
@@ -37,7 +53,7 @@ impl Importer {
         if let Err(error) = self.store().delete(&unused).await {
             tracing::warn!(%error, objects = unused.len(), "could not be removed: they go with the run's record");
         }
-        Ok((manifest, indexes))
+        Ok(Settled { manifest, report })
     }
 
     /// Has the import appear among the mirror's runs.
@@ -51,12 +67,13 @@ impl Importer {
 
     /// Changes the manifest; again from the read if someone else did meanwhile. The
     /// staged indexes that are not needed.
-    async fn change(&self, change: &Change, sets: &[ListedSet]) -> Result<Vec<ObjectKey>, ImportError> {
+    async fn change(&self, change: &Change) -> Result<Vec<ObjectKey>, ImportError> {
         loop {
             let (mut manifest, version) = manifest::load(self.store()).await?;
-            let now = self.settler.clock.now();
-            let unused = change.apply(&mut manifest, now);
-            stage(&mut manifest, sets);
+            if change.have.is_none() && admit::is_synced(&manifest) {
+                return Err(ImportError::Synced);
+            }
+            let unused = change.apply(&mut manifest, self.settler.clock.now());
             match manifest::save(self.store(), &manifest, version.as_ref()).await {
                 Ok(_) => return Ok(unused),
                 Err(ManifestError::Conflict) => {}
@@ -67,8 +84,11 @@ impl Importer {
 }
 
 impl Change {
-    /// Takes note of bottles and indexes; the staged indexes that are not needed.
+    /// Takes note of bottles, indexes and API files; the staged indexes that are not
+    /// needed.
     fn apply(&self, manifest: &mut Manifest, now: Timestamp) -> Vec<ObjectKey> {
+        let is_newer = self.is_newer(manifest);
+        manifest.imported_until = manifest.imported_until.max(self.have).max(Some(self.until));
         let at = manifest.tick(now);
         let mut unused = Vec::new();
         for listed in &self.received.listing.images {
@@ -77,27 +97,36 @@ impl Change {
                 continue;
             }
             for (digest, bottle) in &listed.bottles {
-                self.note(manifest, listed, digest, bottle, at);
+                self.note(manifest, listed, (digest, bottle), is_newer, at);
             }
-            self.place(manifest, listed, &mut unused);
+            self.place(manifest, listed, is_newer, &mut unused);
         }
         manifest.runs.entry(self.run.clone()).or_insert(OpenRun::begin(false, now));
+        stage(manifest, &self.received.listing.sets);
         unused
+    }
+
+    /// Whether the bundle goes beyond what the mirror has; else only what is missing is
+    /// taken of it. The manifest knows of imports that ended while this one went on. An
+    /// end that it knows is this bundle's own, of which an import died.
+    fn is_newer(&self, manifest: &Manifest) -> bool {
+        self.have.is_none_or(|have| self.until > have)
+            && manifest.imported_until.is_none_or(|applied| self.until >= applied)
     }
 
     fn note(
         &self,
         manifest: &mut Manifest,
         listed: &ListedImage,
-        digest: &Digest,
-        bottle: &ListedBottle,
+        (digest, bottle): (&Digest, &ListedBottle),
+        is_newer: bool,
         at: Timestamp,
     ) {
         let state = manifest.bottle(&listed.path, digest).map(|record| &record.state);
         let was_held = state == Some(&State::Held);
         let outcome = match &bottle.dead {
             None if bottle.carried && !was_held => Some(Outcome::Held),
-            Some(failure) if self.is_newer && !was_held => Some(Outcome::Dead(failure.clone())),
+            Some(failure) if is_newer && !was_held => Some(Outcome::Dead(failure.clone())),
             _ => None,
         };
         if let Some(outcome) = outcome {
@@ -111,7 +140,7 @@ impl Change {
         if !was_held {
             record.added_at = Some(at);
         }
-        if self.is_newer || !was_held {
+        if is_newer || !was_held {
             record.dropped_at = bottle.dropped_at;
             record.image_tag = bottle.image_tag.clone();
             record.tags.clone_from(&bottle.tags);
@@ -135,7 +164,13 @@ impl Change {
     }
 
     /// Has the indexes that came wait for their bottles.
-    fn place(&self, manifest: &mut Manifest, listed: &ListedImage, unused: &mut Vec<ObjectKey>) {
+    fn place(
+        &self,
+        manifest: &mut Manifest,
+        listed: &ListedImage,
+        is_newer: bool,
+        unused: &mut Vec<ObjectKey>,
+    ) {
         if listed.indexes.is_empty() {
             return;
         }
@@ -148,8 +183,9 @@ impl Change {
             let known = image.indexes.get(tag);
             let is_in_place =
                 known.is_some_and(|known| known.staged.is_none() && known.sha256 == index.sha256);
-            // An older bundle takes nothing back.
-            if is_in_place || (!self.is_newer && known.is_some()) {
+            // An older bundle takes nothing back, and names all that the lost one did.
+            let is_older = !is_newer && (known.is_some() || !names_all(image, tag, index));
+            if is_in_place || is_older {
                 unused.push(index.staged.clone());
                 continue;
             }
@@ -173,18 +209,37 @@ impl Change {
     }
 
     /// Bottles that the other mirror held, and still wants, and that are not here.
-    pub(super) fn missing(&self, manifest: &Manifest) -> Count {
-        let mut missing = Count::default();
+    pub(super) fn missing(&self, manifest: &Manifest) -> Vec<Missing> {
+        let mut missing = Vec::new();
         for listed in &self.received.listing.images {
             for (digest, bottle) in &listed.bottles {
                 let is_wanted = bottle.dead.is_none() && bottle.dropped_at.is_none();
                 if is_wanted && !is_held(manifest.bottle(&listed.path, digest)) {
-                    missing.add(bottle.size);
+                    let (image, digest, size) = (listed.path.clone(), *digest, bottle.size);
+                    missing.push(Missing { image, digest, size });
                 }
             }
         }
         missing
     }
+}
+
+/// Those of the bottles that are not here still.
+pub(super) fn still_missing(missing: &[Missing], manifest: &Manifest) -> Count {
+    let mut count = Count::default();
+    for bottle in missing.iter().filter(|one| !is_held(manifest.bottle(&one.image, &one.digest))) {
+        count.add(bottle.size);
+    }
+    count
+}
+
+/// Whether an index names each bottle of its tag that is held, and that upstream lists.
+fn names_all(image: &Image, tag: &ImageTag, index: &StagedIndex) -> bool {
+    image.bottles.iter().all(|(digest, record)| {
+        let is_asked_for =
+            record.image_tag == *tag && record.state == State::Held && record.dropped_at.is_none();
+        !is_asked_for || index.names.contains(digest)
+    })
 }
 
 /// Has API files wait for what they need.

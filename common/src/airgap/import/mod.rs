@@ -6,25 +6,28 @@
 //! settle publishes as it does everywhere; last the record of imports moves on. Each
 //! step may be repeated, so that an import that was killed is simply made again.
 
+mod admit;
 mod apply;
 mod receive;
 mod write;
 
+use jiff::Timestamp;
 use serde::Serialize;
 
-use crate::bottle::ObjectKey;
-use crate::manifest::{self, Manifest, State};
+use crate::bottle::Digest;
+use crate::manifest::{self, Image, Manifest, State};
 use crate::mirror::MemoryBudget;
+use crate::publication::{PublishReport, Waiting};
 use crate::run::{Count, RunId};
-use crate::settle::Settler;
-use crate::store::{Store, StoreError, Version};
+use crate::settle::{self, Settler};
+use crate::store::{Store, StoreError};
 
 use super::bundle::Header;
 use super::state::{Applied, Imports};
 use super::volumes::{self, Bundles, Found};
-use super::{ImportError, Interval, MirrorId, Progress};
+use super::{ImportError, Interval, MirrorId, Progress, chain};
 
-use apply::Change;
+use apply::{Change, Missing};
 use receive::{Received, Receiver};
 
 /// Imports bundles into a mirror.
@@ -60,10 +63,17 @@ pub struct Imported {
     pub indexes_waiting: usize,
     /// API files in it.
     pub api_files: u64,
+    /// What was published with it, and which clients' files wait after it.
+    pub publication: PublishReport,
+    /// Since when a rollback, made here, holds publishing back.
+    pub held_since: Option<Timestamp>,
+    /// Up to where this mirror has what is new in the other one: there the next bundle
+    /// begins.
+    pub mirror_until: Option<Timestamp>,
     /// Bottles that this mirror holds now.
     pub held: Count,
-    /// Bottles that the other mirror held and this one doesn't, though an earlier
-    /// bundle must have brought them.
+    /// Bottles that the other mirror held and this one doesn't, after all of the
+    /// bundles, though an earlier one must have brought them.
     pub missing: Count,
 }
 
@@ -77,29 +87,44 @@ pub enum Outcome {
     NothingNew,
 }
 
-/// What a bundle means to this mirror.
-struct Admitted {
-    imports: Imports,
-    version: Version,
-    /// Whether it goes beyond what the mirror has; else only what is missing is taken
-    /// of it.
-    is_newer: bool,
-}
-
 impl Importer {
-    /// Applies bundles, earliest first.
+    /// Applies bundles: those that are new to the mirror, earliest first, as they follow
+    /// on each other. Whether they do is found out before anything is changed.
     pub async fn import(&self, bundles: &Bundles) -> Result<Vec<Imported>, ImportError> {
-        let mut imported = Vec::new();
-        for found in bundles.all() {
-            imported.push(self.import_one(found).await?);
+        let known = self.known().await?;
+        let chain = bundles.chain(known.as_ref(), self.again).await?;
+        let (mut imported, mut missing) = (Vec::new(), Vec::new());
+        for (position, found) in chain.iter().enumerate() {
+            match self.import_one(found).await {
+                Ok((one, lacks)) => {
+                    imported.push(one);
+                    missing.push(lacks);
+                }
+                // Only now is it known that its last volume is not the last.
+                Err(ImportError::MissingVolume(volume))
+                    if chain[position + 1..].iter().any(|later| found.is_within(later)) =>
+                {
+                    chain::pass_over(&volume);
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        // What one of them lacked another may have brought.
+        if missing.iter().any(|missing| !missing.is_empty()) {
+            let (manifest, _) = manifest::load(self.store()).await?;
+            for (imported, missing) in imported.iter_mut().zip(&missing) {
+                imported.missing = apply::still_missing(missing, &manifest);
+            }
         }
         Ok(imported)
     }
 
-    async fn import_one(&self, found: &Found) -> Result<Imported, ImportError> {
+    async fn import_one(&self, found: &Found) -> Result<(Imported, Vec<Missing>), ImportError> {
         let Header { mirror, interval, created, .. } = found.header.clone();
         let Some(admitted) = self.admit(&found.header).await? else {
-            return self.nothing_new(mirror, interval).await;
+            let until = self.known().await?.and_then(|imports| imports.until);
+            let (manifest, _) = manifest::load(self.store()).await?;
+            return Ok((self.report(mirror, interval, until, manifest).await?, Vec::new()));
         };
         for volume in &found.volumes {
             self.progress.expect(std::fs::metadata(volume).map_or(0, |meta| meta.len()));
@@ -109,48 +134,65 @@ impl Importer {
         self.settler.settle().await?;
         let (known, _) = manifest::load(self.store()).await?;
         let received = Receiver::new(self, &run, known).receive(found).await?;
-        let change = Change { run, is_newer: admitted.is_newer, received };
-        let (manifest, indexes) = self.publish(&change).await?;
-
-        let Admitted { mut imports, version, .. } = admitted;
-        let (at, bottles) = (self.settler.clock.now(), change.received.total());
-        imports.note(Applied { interval, created, at, bottles });
-        imports.save(self.store(), Some(&version)).await?;
-        let missing = change.missing(&manifest);
-        let Received { written: bottles, found, api_files, .. } = change.received;
-        let base = report(mirror, interval, &manifest);
-        Ok(Imported { outcome: Outcome::Applied, bottles, found, indexes, api_files, missing, ..base })
-    }
-
-    /// Whether a bundle may be applied; `None` if all of it was.
-    async fn admit(&self, header: &Header) -> Result<Option<Admitted>, ImportError> {
-        let interval = header.interval;
-        let begin = Imports::begin(header.mirror.clone());
-        let (imports, version) = match Imports::load(self.store()).await? {
-            Some((imports, version)) if imports.until.is_some() => (imports, version),
-            known => {
-                interval.check_follows(None)?;
-                let manifest: ObjectKey = manifest_key()?;
-                if known.is_none() && self.store().head(&manifest).await?.is_some() {
-                    return Err(ImportError::Synced);
-                }
-                // Said before anything is written: what is there from now on is from an import.
-                let version = begin.save(self.store(), known.as_ref().map(|(_, version)| version)).await?;
-                (begin, version)
+        let change = Change { run, until: interval.until, have: admitted.imports.until, received };
+        let settled = match self.publish(&change).await {
+            Err(ImportError::Synced) => {
+                Imports::remove(self.store()).await?;
+                return Err(ImportError::Synced);
             }
+            settled => settled?,
         };
-        if imports.mirror != header.mirror {
-            let theirs = header.mirror.clone();
-            return Err(ImportError::OtherMirror { theirs, ours: imports.mirror });
-        }
-        interval.check_follows(imports.until)?;
-        let is_newer = imports.until.is_none_or(|have| interval.until > have);
-        Ok((is_newer || self.again).then_some(Admitted { imports, version, is_newer }))
+        let (at, bottles) = (self.settler.clock.now(), change.received.total());
+        let imports = self.conclude(admitted, Applied { interval, created, at, bottles }).await?;
+        let missing = change.missing(&settled.manifest);
+        let base = self.report(mirror, interval, imports.until, settled.manifest).await?;
+        let publication =
+            PublishReport { published: settled.report.publication.published, ..base.publication };
+        let Received { written: bottles, found, api_files, .. } = change.received;
+        let (outcome, indexes) = (Outcome::Applied, settled.report.indexes);
+        Ok((Imported { outcome, bottles, found, indexes, api_files, publication, ..base }, missing))
     }
 
-    async fn nothing_new(&self, mirror: MirrorId, interval: Interval) -> Result<Imported, ImportError> {
-        let (manifest, _) = manifest::load(self.store()).await?;
-        Ok(report(mirror, interval, &manifest))
+    /// What is said of a bundle that changed nothing.
+    async fn report(
+        &self,
+        mirror: MirrorId,
+        interval: Interval,
+        mirror_until: Option<Timestamp>,
+        manifest: Manifest,
+    ) -> Result<Imported, ImportError> {
+        let indexes = manifest.images.values().flat_map(|image| image.indexes.values());
+        Ok(Imported {
+            mirror,
+            interval,
+            outcome: Outcome::NothingNew,
+            bottles: Count::default(),
+            found: Count::default(),
+            indexes: 0,
+            indexes_waiting: indexes.filter(|index| index.staged.is_some()).count(),
+            api_files: 0,
+            held_since: manifest.publication.held_since,
+            mirror_until,
+            held: manifest.tally(None).held,
+            missing: Count::default(),
+            publication: PublishReport { published: Vec::new(), waiting: self.waiting(manifest).await? },
+        })
+    }
+
+    /// The clients whose newest files wait. Unlike those of plans, sets that came in
+    /// bundles are for some clients each: all of them are looked at.
+    async fn waiting(&self, mut manifest: Manifest) -> Result<Vec<Waiting>, ImportError> {
+        let mut found: Vec<Waiting> = Vec::new();
+        for staged in std::mem::take(&mut manifest.publication.staged).into_iter().rev() {
+            manifest.publication.staged = vec![staged];
+            for waiting in settle::waiting(self.store(), &manifest).await? {
+                if found.iter().all(|other| other.client != waiting.client) {
+                    found.push(waiting);
+                }
+            }
+        }
+        found.sort_by(|a, b| a.client.cmp(&b.client));
+        Ok(found)
     }
 
     fn store(&self) -> &dyn Store {
@@ -159,29 +201,15 @@ impl Importer {
 
     /// Whether what lies under a bottle's key is taken for the bottle if it has its
     /// size. What was found to be missing or damaged since is brought anew.
-    fn trusts(&self, state: Option<&manifest::BottleRecord>) -> bool {
-        match state {
+    fn trusts(&self, image: Option<&Image>, digest: &Digest) -> bool {
+        if image.is_some_and(|image| image.damaged.contains(digest)) {
+            return false;
+        }
+        match image.and_then(|image| image.bottles.get(digest)) {
             Some(record) if record.state == State::Held => true,
             Some(record) => record.missing_at.is_none() && !self.again,
             None => !self.again,
         }
-    }
-}
-
-/// What is said of a bundle that changed nothing.
-fn report(mirror: MirrorId, interval: Interval, manifest: &Manifest) -> Imported {
-    let indexes = manifest.images.values().flat_map(|image| image.indexes.values());
-    Imported {
-        mirror,
-        interval,
-        outcome: Outcome::NothingNew,
-        bottles: Count::default(),
-        found: Count::default(),
-        indexes: 0,
-        indexes_waiting: indexes.filter(|index| index.staged.is_some()).count(),
-        api_files: 0,
-        held: manifest.tally(None).held,
-        missing: Count::default(),
     }
 }
 
@@ -191,8 +219,4 @@ fn run_of(header: &Header) -> Result<RunId, ImportError> {
     let mirror = &header.mirror.as_str()[..4];
     let name = format!("{}-{mirror}", volumes::stamp(header.interval.until));
     Ok(name.parse().map_err(StoreError::from)?)
-}
-
-fn manifest_key() -> Result<ObjectKey, ImportError> {
-    Ok(manifest::KEY.parse().map_err(StoreError::from)?)
 }

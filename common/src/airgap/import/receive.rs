@@ -85,7 +85,7 @@ impl<'a> Receiver<'a> {
         let mut contents = None;
         for (number, path) in (1..).zip(&found.volumes) {
             let mut reader = Reader::open(path, &self.importer.progress)?;
-            let header = reader.header().await?;
+            let header = reader.header().await.map_err(broke)?;
             if header.volume != number || !header.is_of_the_bundle_of(&found.header) || contents.is_some() {
                 return Err(ImportError::WrongVolume(path.clone()));
             }
@@ -230,6 +230,16 @@ impl<'a> Receiver<'a> {
         }
         received.listing = self.listing.take().ok_or("there is no listing")?;
         Ok(())
+    }
+}
+
+/// What is no bundle is one that broke where others of it were taken before.
+fn broke(error: ImportError) -> ImportError {
+    match error {
+        ImportError::NoHeader { path, why } => {
+            ImportError::Damaged { path, after: "its beginning".to_owned(), why }
+        }
+        error => error,
     }
 }
 

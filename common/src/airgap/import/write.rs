@@ -8,7 +8,7 @@ use tokio::task::{JoinError, JoinSet};
 use crate::airgap::ImportError;
 use crate::airgap::volume::Reader;
 use crate::bottle::{Collector, Digest, Hasher, ImagePath, ObjectKey, Verified};
-use crate::mirror::{MOST_PARTS, MemoryBudget, PART_SIZE};
+use crate::mirror::{LARGEST_BOTTLE, MemoryBudget, PART_SIZE};
 use crate::pipeline::STORE_RETRY;
 use crate::store::{Body, Condition, Store, StoreError, Upload};
 
@@ -113,9 +113,13 @@ impl Receiver<'_> {
         digest: Digest,
         size: u64,
     ) -> Result<(), ImportError> {
+        if size > LARGEST_BOTTLE {
+            let why = format!("it has {size} bytes, and a bottle {LARGEST_BOTTLE} at most");
+            return Err(reader.malformed(why));
+        }
         let path = key.as_str().split("/blobs/").next().and_then(|path| path.parse::<ImagePath>().ok());
-        let record = path.and_then(|path| self.known.bottle(&path, &digest));
-        let is_trusted = self.importer.trusts(record);
+        let image = path.and_then(|path| self.known.images.get(&path));
+        let is_trusted = self.importer.trusts(image, &digest);
         if size > PART_SIZE {
             self.large(reader, key, digest, size, is_trusted).await
         } else {
@@ -169,12 +173,11 @@ impl Receiver<'_> {
             self.received.found.add(size);
             return Ok(());
         }
-        let part_size = PART_SIZE.max(size.div_ceil(MOST_PARTS));
-        let upload = STORE_RETRY.run(|| store.begin(key, size, part_size), |_, _| {}).await?;
+        let upload = STORE_RETRY.run(|| store.begin(key, size, PART_SIZE), |_, _| {}).await?;
         let upload: Arc<dyn Upload> = Arc::from(upload);
         let mut parts = Parts { upload: Arc::clone(&upload), tasks: JoinSet::new() };
         let memory = self.writes.memory.clone();
-        let outcome = match parts.read(reader, key, digest, (size, part_size), &memory).await {
+        let outcome = match parts.read(reader, key, digest, size, &memory).await {
             Ok(proof) => Ok(upload.complete(proof).await?),
             Err(error) => {
                 // No write may still be under way when the upload ends.
@@ -202,14 +205,14 @@ impl Parts {
         reader: &mut Reader,
         key: &ObjectKey,
         digest: Digest,
-        (size, part_size): (u64, u64),
+        size: u64,
         memory: &MemoryBudget,
     ) -> Result<Verified, ImportError> {
         let mut hasher = Hasher::new();
         let mut rest = Bytes::new();
-        let count = u32::try_from(size.div_ceil(part_size)).unwrap_or(u32::MAX);
+        let count = u32::try_from(size.div_ceil(PART_SIZE)).unwrap_or(u32::MAX);
         for index in 0..count {
-            let length = (size - u64::from(index) * part_size).min(part_size);
+            let length = (size - u64::from(index) * PART_SIZE).min(PART_SIZE);
             let length = usize::try_from(length).unwrap_or(usize::MAX);
             while self.tasks.len() >= PARTS_AT_ONCE {
                 self.join_one().await?;

@@ -157,16 +157,26 @@ impl Reader {
     }
 }
 
+/// No entry has a longer name, in bytes: keys have no more than 1024.
+const LONGEST_NAME: usize = 4 << 10;
+
 /// Sends what is in an archive. Ends early, and without a word, if nobody listens.
 fn read(file: Counted, events: &mpsc::Sender<io::Result<Event>>) -> io::Result<()> {
     let mut archive = tar::Archive::new(zstd::Decoder::with_buffer(BufReader::with_capacity(PORTION, file))?);
-    for entry in archive.entries()? {
+    let mut long_name = None;
+    // As they are: the library would read names and attributes of any length into memory.
+    for entry in archive.entries()?.raw(true) {
         let mut entry = entry?;
-        let name = std::str::from_utf8(&entry.path_bytes()).map_err(invalid)?.to_owned();
-        if !entry.header().entry_type().is_file() {
+        let (kind, size) = (entry.header().entry_type(), entry.size());
+        if kind.is_gnu_longname() && long_name.is_none() {
+            long_name = Some(read_name(&mut entry, size)?);
+            continue;
+        }
+        let name = long_name.take().unwrap_or_else(|| entry.path_bytes().into_owned());
+        let name = String::from_utf8(name).map_err(invalid)?;
+        if !kind.is_file() {
             return Err(invalid(format!("{name} is not a plain file")));
         }
-        let size = entry.size();
         if events.blocking_send(Ok(Event::Entry(Entry { name, size }))).is_err() {
             return Ok(());
         }
@@ -183,6 +193,16 @@ fn read(file: Counted, events: &mpsc::Sender<io::Result<Event>>) -> io::Result<(
     // The checksum stands behind the archive's end.
     io::copy(&mut archive.into_inner(), &mut io::sink())?;
     Ok(())
+}
+
+/// A name that is too long for an entry's header, and stands before it.
+fn read_name(entry: &mut impl Read, size: u64) -> io::Result<Vec<u8>> {
+    let length = usize::try_from(size).ok().filter(|length| *length <= LONGEST_NAME);
+    let length = length.ok_or_else(|| invalid(format!("an entry's name has {size} bytes")))?;
+    let mut name = vec![0; length];
+    entry.read_exact(&mut name)?;
+    while name.pop_if(|byte| *byte == 0).is_some() {}
+    Ok(name)
 }
 
 fn invalid(why: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> io::Error {
