@@ -42,8 +42,8 @@ pub(crate) struct ImportOptions {
     #[arg(value_name = "FILE|DIR")]
     pub(crate) bundle: PathBuf,
 
-    /// Go once more through a bundle that was imported before, for bottles that
-    /// have been lost or damaged since
+    /// Go once more through bundles that were imported before, for bottles and
+    /// indexes that have been lost or damaged since
     #[arg(long)]
     pub(crate) again: bool,
 

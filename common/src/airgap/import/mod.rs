@@ -38,8 +38,8 @@ pub struct Importer {
     pub memory: MemoryBudget,
     /// How far it is: bytes of the bundle's files.
     pub progress: Progress,
-    /// Whether a bundle that was imported before is gone through once more, for
-    /// bottles that are not held any longer.
+    /// Whether bundles that were imported before are gone through once more, for bottles
+    /// and indexes that are not there any longer.
     pub again: bool,
 }
 
@@ -153,7 +153,7 @@ impl Importer {
         Ok((Imported { outcome, bottles, found, indexes, api_files, publication, ..base }, missing))
     }
 
-    /// What is said of a bundle that changed nothing.
+    /// What is said of a bundle that changed nothing, and of the mirror after each.
     async fn report(
         &self,
         mirror: MirrorId,
