@@ -86,7 +86,7 @@ fn what_an_import_does_not_publish_is_said_with_exit_code_3() {
             assert!(imported.stdout.contains("Published    API files for x86_64_linux"), "{imported}");
         }
     }
-    gap.run(&["publish", "--rollback", "--to", "behind"]).expect(0);
+    gap.run(&["publish", "--rollback", "--to", "behind"]).expect(3);
     let held = gap.import("2.tar.zst").expect(3);
     for word in ["Not published for x86_64_linux", "Held back", "bottles publish --to behind --resume"] {
         assert!(held.stdout.contains(word), "{word:?} is not said: {held}");

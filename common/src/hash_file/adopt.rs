@@ -136,6 +136,7 @@ impl Adopter {
                 work.lose_source(source, detail.clone(), at);
                 Ok(Fate::Skipped(Why::Damaged, detail))
             }
+            Err(StoreError::Conflict { .. }) => Ok(changed(&from)),
             Err(error) => Err(error),
         }
     }

@@ -84,10 +84,8 @@ async fn what_is_damaged_under_its_own_key_is_not_held_and_not_copied() {
     fixture.settle().await;
     fixture.sync().await;
     fixture.assert_unchanged(&[shared[0].formula.as_str()]).await;
-    if fixture.folder().is_some() {
-        // A folder's copy of it hashes what it copies, and is none of what was damaged.
-        fixture.assert_whole(&[]).await;
-    }
+    // Nor is the copy of it one of what was damaged.
+    fixture.assert_whole(&[]).await;
 
     // Mirrored, damaged, and found so: an import says nothing else.
     let spec = Spec::uniform(4, 1, 60_000, &["x86_64_linux"]);
@@ -201,10 +199,6 @@ async fn a_bottle_on_record_is_not_lost_to_a_wrong_size_in_the_file() {
 async fn a_source_that_is_damaged_is_mended_or_reported_and_its_copies_come_from_elsewhere() {
     for is_dated in [true, false] {
         let mut fixture = Fixture::new(spec()).await;
-        // A folder's copy hashes what it copies.
-        if fixture.folder().is_none() {
-            return;
-        }
         fixture.selection = "formulae = [\"shared\"]".parse().unwrap();
         fixture.sync().await;
         fixture.selection = "".parse().unwrap();
