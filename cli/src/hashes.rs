@@ -119,23 +119,20 @@ pub(crate) async fn export(options: ExportHashesOptions) -> anyhow::Result<Exit>
     let manifest = manifest::load_folded(store, STORE_RETRY).await?;
     let versions = Versions::read(store, &manifest).await?;
     let now = target.pipeline.clock.now();
-    match output {
-        Some(path) => {
-            let exported = write(path, |to| hash_file::export(&manifest, &versions, now, to))
-                .with_context(|| format!("{} can't be written", path.display()))?;
-            let entries = if exported.entries == 1 { "entry" } else { "entries" };
-            line(format_args!("{} {entries} in {}", grouped(exported.entries), path.display()));
-            warn_of_other_taps(&exported);
-        }
-        None => {
-            let mut to = BufWriter::new(io::stdout().lock());
-            match hash_file::export(&manifest, &versions, now, &mut to) {
-                Ok(exported) => warn_of_other_taps(&exported),
-                // The reader went away, and had enough.
-                Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {}
-                Err(error) => return Err(error).context("standard output can't be written"),
-            }
-        }
+    if let Some(path) = output {
+        let exported = write(path, |to| hash_file::export(&manifest, &versions, now, to))
+            .with_context(|| format!("{} can't be written", path.display()))?;
+        let entries = if exported.entries == 1 { "entry" } else { "entries" };
+        line(format_args!("{} {entries} in {}", grouped(exported.entries), path.display()));
+        warn_of_other_taps(&exported);
+        return Ok(Exit::Done);
+    }
+    let mut to = BufWriter::new(io::stdout().lock());
+    match hash_file::export(&manifest, &versions, now, &mut to) {
+        Ok(exported) => warn_of_other_taps(&exported),
+        // The reader went away, and had enough.
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {}
+        Err(error) => return Err(error).context("standard output can't be written"),
     }
     Ok(Exit::Done)
 }

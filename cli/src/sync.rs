@@ -124,7 +124,7 @@ pub(crate) async fn sync(
     let mut planner =
         local.planner(Arc::clone(&upstream), selection, ask.upstream, pipeline.lane.size_threshold.0);
     planner.settings.is_partial = ask.partial;
-    let planning = cancel.run_until_cancelled(planner.plan(Mode::Queue));
+    let planning = cancel.run_until_cancelled(Box::pin(planner.plan(Mode::Queue)));
     let planning = progress::while_planning(&planner.progress, quiet, planning).await;
     let Some(plan) = planning.transpose()? else {
         anyhow::bail!("stopped while planning; the same command goes on where this one was");

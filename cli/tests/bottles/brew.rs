@@ -156,12 +156,10 @@ fn a_fallback_is_installed_where_there_is_no_bottle_of_ones_own() {
 fn brew_installs_from_taps_in_a_registry_and_on_a_plain_host() {
     let mirror = Mirror::of(Spec { seed: 4, taps: TapSpec::demo(), ..Spec::demo(1) });
     let taps = ["example/tools", "example/files"];
-    let text: String = taps
-        .iter()
-        .map(|tap| {
-            format!("[[taps]]\nname = '{tap}'\ncatalogue = '{}'\n", mirror.upstream.tap_catalogue_url(tap))
-        })
-        .collect();
+    let text = taps.map(|tap| {
+        format!("[[taps]]\nname = '{tap}'\ncatalogue = '{}'\n", mirror.upstream.tap_catalogue_url(tap))
+    });
+    let text = text.concat();
     let selection =
         write(mirror.here().as_path(), "selection.toml", &format!("formulae = ['example/*/*']\n{text}"));
     let files = mirror.upstream.files_url().replace("http://", "");

@@ -158,7 +158,7 @@ fn wave(number: u32) -> Spec {
             _ => formula,
         };
         let is_appended = at < 8 + 3 * (number - 1);
-        let formula = if is_appended || at < 8 || at >= 20 {
+        let formula = if is_appended || !(8..20).contains(&at) {
             formula.with_bottle("arm64_tahoe", 4_000 + u64::from(at))
         } else {
             formula

@@ -194,8 +194,8 @@ impl Importer {
 
     /// Takes the file's word, but for sizes that upstream knows.
     async fn trust(&self, trusted: Vec<Trusted>, reporter: &mut Reporter<'_>) -> Result<(), ImportError> {
-        let sizes = trust::sizes(&self.upstream, trusted, self.settings.concurrency);
-        let sized = self.stop.run_until_cancelled(sizes).await.ok_or(ImportError::Stopped)?;
+        let asking = trust::sizes(&self.upstream, trusted, self.settings.concurrency);
+        let sized = self.stop.run_until_cancelled(asking).await.ok_or(ImportError::Stopped)?;
         for (Trusted { mut bottle, targets }, size) in sized {
             let fate = match size {
                 Some(Err(why)) => Fate::Skipped(Why::UnknownSize, why),

@@ -95,9 +95,17 @@ impl Verifier {
                 None => None,
             };
             let sha256 = Digest::of(index.bytes());
-            let names = index.digests().copied().collect();
             let (staged, awaits, in_place, added_at) = Default::default();
-            records.insert(tag, IndexRecord { sha256, names, staged, awaits, in_place, added_at, flat });
+            let record = IndexRecord {
+                sha256,
+                names: index.digests().copied().collect(),
+                staged,
+                awaits,
+                in_place,
+                added_at,
+                flat,
+            };
+            records.insert(tag, record);
         }
         let named_by = naming::formula(&path, title.as_deref()).ok().zip(naming::origin(&path).ok());
         let Some((formula, origin)) = named_by else {

@@ -171,7 +171,7 @@ async fn what_is_mended_by_the_import_itself_is_not_reported_missing() {
     let fixture = Fixture::new(spec.clone()).await;
     let old = Old::of(&fixture, &spec).await;
     let keys: Vec<_> = fixture.expected().into_keys().collect();
-    fixture.overwrite(&keys[0], &[7; 60_000]).await;
+    fixture.overwrite(&keys[0], &vec![7; 60_000]).await;
     fixture.overwrite(&keys[1], b"short").await;
     let report = import(&fixture, &old).await;
     assert_eq!((report.adopted.bottles, report.lost.bottles, reasons(&report)), (2, 0, vec![]));

@@ -97,7 +97,7 @@ async fn an_index_that_can_not_be_read_leaves_the_rebuild_in_the_version() {
     let has = |file: &HashFile, key: &str| file.entries.contains_key(&key.parse().unwrap());
     let file = exported(&fixture).await;
     assert!(has(&file, plain) && !has(&file, whole));
-    for body in [&b"{\"manifests\": []}"[..], b"<html>", &[b' '; 5 << 20]] {
+    for body in [&b"{\"manifests\": []}"[..], b"<html>", &vec![b' '; 5 << 20]] {
         fixture.overwrite(index, body).await;
         let file = exported(&fixture).await;
         assert!(has(&file, whole) && !has(&file, plain));

@@ -447,7 +447,9 @@ mod tests {
         let store = bucket(&emulator, "s3://copies").await;
         let parts = [Bytes::from(vec![1; PART]), Bytes::from_static(b"the rest")];
         let mut hasher = crate::bottle::Hasher::new();
-        parts.iter().for_each(|part| hasher.update(part));
+        for part in &parts {
+            hasher.update(part);
+        }
         let digest = Digest::of(&parts.concat());
         let (from, names) = names_of(&digest);
         let upload = store.begin(&from, parts.concat().len() as u64, PART as u64).await.unwrap();
