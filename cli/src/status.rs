@@ -111,10 +111,18 @@ impl Answer {
             && self.queued.bottles == 0
             && self.lanes.iter().all(|lane| lane.work.total() == 0)
     }
+
+    /// Whether clients wait for somebody to act: what is on its way comes by itself.
+    fn is_held_up(&self) -> bool {
+        let is_lacking = self.publication.waiting.iter().any(|one| one.dead + one.unplanned > 0);
+        is_lacking
+            || self.publication.held_since.is_some()
+            || (self.is_quiet() && self.publication.is_behind())
+    }
 }
 
 fn exit(answer: &Answer) -> Exit {
-    let is_well = answer.dead_letters == 0 && !answer.publication.is_behind() && answer.retirement.is_none();
+    let is_well = answer.dead_letters == 0 && !answer.is_held_up() && answer.retirement.is_none();
     if is_well { Exit::Done } else { Exit::Attention }
 }
 

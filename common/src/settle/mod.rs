@@ -9,6 +9,7 @@ mod flat;
 mod orders;
 mod place;
 mod publish;
+mod race;
 mod receipts;
 mod waits;
 
@@ -28,6 +29,8 @@ use crate::receipt::{self, Entry};
 use crate::retire;
 use crate::run::{self, Outcome, RunId, RunRecord};
 use crate::store::{Store, StoreError};
+
+use race::Put;
 
 pub use waits::waiting;
 
@@ -138,9 +141,13 @@ impl Settler {
         let looked_at = self.clock.now();
         let queues_are_empty = self.queues_are_empty().await?;
         let receipts = receipts::read(&*self.store).await?;
+        let mut put: Option<Put> = None;
         loop {
             let (before, version) = manifest::load(&*self.store).await?;
             let mut manifest = before.clone();
+            if let Some(put) = put.take() {
+                put.make_good(&*self.store, &mut manifest).await?;
+            }
             let mut report = SettleReport {
                 receipts: receipts.keys.len(),
                 unreadable: receipts.unreadable,
@@ -173,6 +180,7 @@ impl Settler {
                     Ok(_) => {}
                     Err(ManifestError::Conflict) => {
                         tracing::info!("the manifest changed meanwhile: settling again");
+                        put = Some(Put::between(&before, &manifest));
                         continue;
                     }
                     Err(error) => return Err(error.into()),

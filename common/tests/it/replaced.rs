@@ -2,6 +2,7 @@
 //! the same one, and the indexes and API files that name them.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use common::bottle::{Digest, ObjectKey};
 use common::message::Lane;
@@ -283,4 +284,42 @@ async fn indexes_of_which_nobody_knows_what_they_name_are_read_again() {
     assert!(fixture.plan().await.unchanged);
     // The same one is not written again.
     assert_eq!(fixture.store.head(&INDEX.parse().unwrap()).await.unwrap(), before);
+}
+
+/// The slower one puts what it read before the other one, and upstream, went on.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_settle_that_lost_a_race_leaves_nothing_older_in_place() {
+    for slow in ["manifests/1.0", TAHOE] {
+        let mut fixture = fixture(vec![tool(1, 2)]).await;
+        fixture.sync().await;
+        fixture.testbed.replace(spec(vec![tool(3, 4)]));
+        fixture.plan().await;
+        fixture.drain().await;
+        // Upstream goes on while the other one plans.
+        fixture.testbed.replace_after("api:/api/formula.json", 1, spec(vec![tool(5, 6)]));
+        let sound = Arc::clone(&fixture.store);
+        let other = Arc::new((fixture.planner(), fixture.settler(), fixture.worker(Lane::Small)));
+        let is_first = Arc::new(AtomicBool::new(true));
+        let meddle = move |key: ObjectKey| -> BoxFuture<'static, Result<(), StoreError>> {
+            let other = Arc::clone(&other);
+            let is_now = key.as_str().ends_with(slow) && is_first.swap(false, Ordering::Relaxed);
+            Box::pin(async move {
+                if is_now {
+                    let (planner, settler, worker) = &*other;
+                    settler.settle().await.unwrap();
+                    planner.plan(common::plan::Mode::Queue).await.unwrap();
+                    worker.run(&CancellationToken::new()).await.unwrap();
+                    settler.settle().await.unwrap();
+                }
+                Ok(())
+            })
+        };
+        fixture.store = Arc::new(HookedStore::before_put(Arc::clone(&sound), meddle));
+        fixture.settle().await;
+        fixture.store = sound;
+        fixture.sync().await;
+        assert!(is_published(&fixture, TAHOE).await && is_published(&fixture, ALL).await, "{slow}");
+        let index = fixture.object(INDEX).await.unwrap();
+        assert_eq!(index, fixture.testbed.index_bytes("tool"), "{slow}");
+    }
 }
