@@ -172,6 +172,11 @@ impl Answer {
         !self.waiting.is_empty() || self.held_since.is_some()
     }
 
+    /// Whether clients read no newer files until somebody acts.
+    pub(crate) fn is_stuck(&self) -> bool {
+        self.held_since.is_some() || self.waiting.iter().any(|one| one.dead + one.unplanned > 0)
+    }
+
     /// Whether somebody waits for the next settle alone.
     pub(crate) fn is_due(&self) -> bool {
         let is_complete = |one: &Waiting| one.queued + one.dead + one.unplanned + one.unnamed == 0;

@@ -114,10 +114,7 @@ impl Answer {
 
     /// Whether clients wait for somebody to act: what is on its way comes by itself.
     fn is_held_up(&self) -> bool {
-        let is_lacking = self.publication.waiting.iter().any(|one| one.dead + one.unplanned > 0);
-        is_lacking
-            || self.publication.held_since.is_some()
-            || (self.is_quiet() && self.publication.is_behind())
+        self.publication.is_stuck() || (self.is_quiet() && self.publication.is_behind())
     }
 }
 
