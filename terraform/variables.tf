@@ -510,9 +510,9 @@ variable "lambda_orchestrator_timeout" {
 }
 
 variable "lambda_orchestrator_memory_size" {
-  description = "The memory of plan and settle in MB. Beside the manifest they hold one API file at a time, of up to some 45 MB, and what a few sets of them need."
+  description = "The memory of plan and settle in MB. Beside the manifest, which they hold twice and which knows what is superseded too, they hold one API file at a time, of up to some 45 MB, and what a few sets of them need."
   type        = number
-  default     = 512
+  default     = 1024
   nullable    = false
 
   validation {

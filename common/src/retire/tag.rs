@@ -68,20 +68,27 @@ pub async fn tag(store: &dyn Store, stored: &Manifest) -> Tagged {
 }
 
 impl Tagged {
-    /// Takes note of it, of what is superseded since the same moment.
-    pub fn apply(&self, manifest: &mut Manifest) {
+    /// Takes note of it, of what is superseded since the same moment; whether there was
+    /// anything to note.
+    pub fn apply(&self, manifest: &mut Manifest) -> bool {
+        let mut is_any = false;
         for (path, digest, since, written) in &self.0 {
             let Some(image) = manifest.images.get_mut(path) else { continue };
             let record = image.bottles.get_mut(digest);
             let record = record.filter(|one| one.state == State::Held && one.superseded_at == *since);
             match (record, written) {
-                (Some(record), Written::Done) => record.is_tagged = true,
+                (Some(record), Written::Done) => {
+                    is_any |= !record.is_tagged;
+                    record.is_tagged = true;
+                }
                 (Some(_), Written::Gone) => {
+                    is_any = true;
                     image.bottles.remove(digest);
                 }
                 (None, _) | (_, Written::Failed) => {}
             }
         }
+        is_any
     }
 
     /// How many could not be tagged.

@@ -190,9 +190,10 @@ impl Settler {
                 self.forget_unused(&manifest, now).await;
             }
             self.clean_up(&receipts.keys, &placed, !report.settled.is_empty()).await;
-            // Last, since it may take long.
+            // Last, since it may take long. A manifest may have a hundred megabytes here.
+            drop(before);
             if bottles(&manifest).any(retire::is_untagged) {
-                report.untagged = self.tag_superseded(&manifest).await?;
+                report.untagged = self.tag_superseded(manifest).await?;
             }
             return Ok(report);
         }
@@ -217,13 +218,12 @@ impl Settler {
     }
 
     /// Tags what the stored manifest says is superseded; how many could not be tagged.
-    async fn tag_superseded(&self, stored: &Manifest) -> Result<u64, SettleError> {
-        let tagged = retire::tag(&*self.store, stored).await;
+    async fn tag_superseded(&self, stored: Manifest) -> Result<u64, SettleError> {
+        let tagged = retire::tag(&*self.store, &stored).await;
+        drop(stored);
         loop {
             let (mut manifest, version) = manifest::load(&*self.store).await?;
-            let before = manifest.clone();
-            tagged.apply(&mut manifest);
-            if manifest == before {
+            if !tagged.apply(&mut manifest) {
                 return Ok(tagged.failed());
             }
             match manifest::save(&*self.store, &manifest, version.as_ref()).await {
