@@ -172,9 +172,11 @@ impl Answer {
         !self.waiting.is_empty() || self.held_since.is_some()
     }
 
-    /// Whether clients read no newer files until somebody acts.
+    /// Whether clients read no newer files until somebody acts, or plans again. Letters
+    /// tell of bottles that were given up on, and are gone from the queue once they are
+    /// sent back.
     pub(crate) fn is_stuck(&self) -> bool {
-        self.held_since.is_some() || self.waiting.iter().any(|one| one.dead + one.unplanned > 0)
+        self.held_since.is_some() || self.waiting.iter().any(|one| one.unplanned > 0)
     }
 
     /// Whether somebody waits for the next settle alone.
